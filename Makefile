@@ -1,0 +1,56 @@
+# Every target makes what it needs. `make demo` and `make test` are each enough on a fresh machine.
+PYTHON ?= python3.11
+VENV   ?= .venv
+BIN    := $(VENV)/bin
+READY  := $(VENV)/.ready
+PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+DATA   ?= ../shared
+
+export DO_NOT_TRACK = 1
+
+.PHONY: setup system demo test lint types check bench up lock clean
+
+setup: $(READY)
+
+# torch goes first and by exact pin: a machine that offers a CPU build gives that one, else a CUDA build is taken.
+$(READY): requirements.lock pyproject.toml
+	@command -v $(PYTHON) >/dev/null || { echo "vsat needs $(PYTHON); name another with make PYTHON=..." >&2; exit 1; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@echo "installing into $(VENV) (first time: some minutes)"
+	@$(PIP) --requirement infra/pip.lock
+	@$(PIP) $$(grep -E '^torch==' requirements.lock)
+	@$(PIP) --requirement requirements.lock
+	@$(PIP) --no-deps --no-build-isolation --editable .
+	@touch $@
+
+# PostgreSQL with PostGIS and a browser, for the tests that use them
+system:
+	@infra/install-test-packages.sh
+
+demo: setup
+	@$(BIN)/vsat demo
+
+test: setup system
+	@$(BIN)/python -m pytest
+
+lint: setup
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+
+types: setup
+	@$(BIN)/mypy
+
+check: lint types test
+
+bench: setup
+	@for script in tests/bench/*.py; do echo; echo "## $$script"; $(BIN)/python $$script --shared $(DATA) || exit 1; done
+
+up: setup
+	@$(BIN)/vsat up regions/demo.yaml
+
+# Resolve pyproject.toml anew in a throw-away environment and pin what came out.
+lock:
+	@infra/lock.sh $(PYTHON) > requirements.lock.new && mv requirements.lock.new requirements.lock
+
+clean:
+	rm -rf $(VENV) var build *.egg-info .pytest_cache .mypy_cache .ruff_cache

@@ -1,0 +1,55 @@
+"""What every test gets: no network but loopback, no home of the user's, the real data where they lie beside the project."""
+
+import os
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+SHARED = Path(os.environ.get("VSAT_SHARED", Path(__file__).parents[2] / "shared"))
+LOOPBACK = {"127.0.0.1", "::1", "localhost"}
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Skip tests marked `real` where the real data are absent."""
+    if not (SHARED / "data").is_dir():
+        absent = pytest.mark.skip(reason="real data are not beside the project (../shared/data)")
+        for item in items:
+            if "real" in item.keywords:
+                item.add_marker(absent)
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The folder with the real data and the reference protocol."""
+    return SHARED
+
+
+@pytest.fixture(scope="session")
+def shared_data(shared: Path) -> Path:
+    """The folder with the real cubes, granules and recorded answers."""
+    return shared / "data"
+
+
+@pytest.fixture(autouse=True)
+def only_loopback(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every connection to another host than this one fails."""
+    connect = socket.socket.connect
+
+    def guarded(self: socket.socket, address: object) -> None:
+        if self.family in (socket.AF_INET, socket.AF_INET6) and isinstance(address, tuple) and address[0] not in LOOPBACK:
+            raise OSError(f"a test tried to reach {address[0]}")
+        connect(self, address)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(socket.socket, "connect", guarded)
+
+
+@pytest.fixture(autouse=True)
+def clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """No token, proxy or setting of the person who runs the tests reaches a test."""
+    for name in list(os.environ):
+        if name.startswith(("EARTHDATA_", "AWS_", "GDAL_", "VSAT_")) or name.lower().endswith("_proxy"):
+            monkeypatch.delenv(name)
+    monkeypatch.setenv("NETRC", str(tmp_path_factory.getbasetemp() / "no-netrc"))
+    yield

@@ -1,0 +1,79 @@
+"""What can go wrong and the user can mend: each error says the value, the place and the next step."""
+
+from enum import IntEnum
+
+
+class ExitCode(IntEnum):
+    """What the process says when it ends; `vsat --help` prints this list."""
+
+    DONE = 0
+    FAILED = 1
+    BAD_INPUT = 2
+    CATALOGUE_DOWN = 3
+    NO_SCENES = 4
+    ALL_CLOUDY = 5
+
+
+class VsatError(Exception):
+    """Base of all errors that a user can mend.
+
+    Args:
+        problem: what is wrong, with the offending value.
+        place: where: a file, key path, granule, URL without secrets.
+        next_step: what to do about it.
+    """
+
+    exit_code: ExitCode = ExitCode.FAILED
+
+    def __init__(self, problem: str, *, place: str = "", next_step: str = "") -> None:
+        self.problem, self.place, self.next_step = problem, place, next_step
+        super().__init__(problem, place, next_step)
+
+    def __str__(self) -> str:
+        where = f"{self.place}: " if self.place else ""
+        step = f" Next: {self.next_step}" if self.next_step else ""
+        return f"{where}{self.problem}{step}"
+
+    def __reduce__(self) -> tuple[object, ...]:
+        """Pickle with the keyword arguments, so that errors cross process borders whole."""
+        return _rebuild, (type(self), self.problem, self.place, self.next_step)
+
+
+def _rebuild(kind: type[VsatError], problem: str, place: str, next_step: str) -> VsatError:
+    return kind(problem, place=place, next_step=next_step)
+
+
+class InputError(VsatError):
+    """The user's region, cube or option is not usable as it stands."""
+
+    exit_code = ExitCode.BAD_INPUT
+
+
+class CatalogueDown(VsatError):
+    """The catalogue gave no complete answer: nothing is known about what exists."""
+
+    exit_code = ExitCode.CATALOGUE_DOWN
+
+
+class NoScenes(VsatError):
+    """The catalogue answered completely, and there is nothing in this area and period."""
+
+    exit_code = ExitCode.NO_SCENES
+
+
+class AllCloudy(VsatError):
+    """Scenes were found and read, and none has a single clear pixel."""
+
+    exit_code = ExitCode.ALL_CLOUDY
+
+
+class ReadError(VsatError):
+    """A file could not be read and verified: the scene has failed, it is not empty."""
+
+
+class AccessError(ReadError):
+    """The server refuses our credentials: every further read from it would fail alike."""
+
+
+class StoreError(VsatError):
+    """What lies in a store contradicts its ledger: a missing, torn or altered object."""
