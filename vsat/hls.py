@@ -37,10 +37,13 @@ class Fmask(IntFlag):
     AEROSOL_HIGH = 1 << 7
 
 
+_TILE = r"(?P<tile>\d{2}[C-HJ-NP-X][A-HJ-NP-Z][A-HJ-NP-V])"
 _GRANULE = re.compile(
-    r"HLS\.(?P<sensor>L30|S30)\.T(?P<tile>\d{2}[C-HJ-NP-X][A-HJ-NP-Z][A-HJ-NP-V])"
-    r"\.(?P<when>\d{7}(?:T\d{6})?)\.v(?P<version>\d+\.\d+)"
+    rf"HLS\.(?P<sensor>L30|S30)\.T{_TILE}"
+    r"\.(?P<when>\d{7}(?:T\d{6})?)\.v(?P<version>\d+\.\d+)",
+    re.ASCII,
 )
+_SCENE = re.compile(rf"{_TILE}/(?P<day>\d{{4}}-\d{{2}}-\d{{2}})/(?P<sensor>L30|S30)", re.ASCII)
 
 
 @dataclass(frozen=True, order=True)
@@ -69,7 +72,10 @@ class GranuleId:
             raise ValueError(f"not an HLS granule name: {text!r}")
         has_time = "T" in found["when"]
         acquired = datetime.strptime(found["when"], "%Y%jT%H%M%S" if has_time else "%Y%j").replace(tzinfo=UTC)
-        return cls(found["sensor"], found["tile"], acquired, found["version"], has_time)
+        granule = cls(found["sensor"], found["tile"], acquired, found["version"], has_time)
+        if str(granule) != text:  # strptime takes day 366 of any year, as the next year's first
+            raise ValueError(f"not an HLS granule name: {text!r}")
+        return granule
 
     def __str__(self) -> str:
         when = self.acquired.strftime("%Y%jT%H%M%S" if self.has_time else "%Y%j")
@@ -83,7 +89,10 @@ class GranuleId:
 
 @dataclass(frozen=True, order=True)
 class SceneKey:
-    """One tile, one UTC day, one sensor: the unit of storage. `from_string` and `str` (`33UVP/2024-05-02/L30`) are inverse."""
+    """One tile, one UTC day, one sensor: the unit of storage.
+
+    `from_string` and `str` (`33UVP/2024-05-02/L30`) are inverse.
+    """
 
     tile: str
     day: date
@@ -91,9 +100,15 @@ class SceneKey:
 
     @classmethod
     def from_string(cls, text: str) -> "SceneKey":
-        """Parse `33UVP/2024-05-02/L30`."""
-        tile, day, sensor = text.split("/")
-        return cls(tile, date.fromisoformat(day), sensor)
+        """Parse `33UVP/2024-05-02/L30`.
+
+        Raises:
+            ValueError: the text is not a scene key.
+        """
+        found = _SCENE.fullmatch(text)
+        if not found:
+            raise ValueError(f"not a scene key: {text!r}")
+        return cls(found["tile"], date.fromisoformat(found["day"]), found["sensor"])
 
     def __str__(self) -> str:
         return f"{self.tile}/{self.day.isoformat()}/{self.sensor}"

@@ -1,0 +1,45 @@
+"""Errors cross process borders whole, and each kind of outcome has its own exit code."""
+
+import pickle
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from vsat import errors
+from vsat.errors import ExitCode, VsatError
+
+KINDS = [kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, VsatError)]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_pickling_keeps_kind_and_words(kind: type[VsatError]) -> None:
+    error = kind("it is 3", place="a.yaml", next_step="make it 4")
+    again = pickle.loads(pickle.dumps(error))
+    assert type(again) is kind
+    assert (again.problem, again.place, again.next_step) == ("it is 3", "a.yaml", "make it 4")
+    assert str(again) == "a.yaml: it is 3 Next: make it 4"
+
+
+@given(st.text(), st.text(), st.text())
+def test_the_message_says_problem_place_and_next_step(problem: str, place: str, step: str) -> None:
+    text = str(VsatError(problem, place=place, next_step=step))
+    assert problem in text
+    assert place in text
+    assert step in text
+    assert bool(step) == text.endswith(f" Next: {step}") or not step
+
+
+def test_the_outcomes_that_are_told_apart_have_codes_of_their_own() -> None:
+    assert {kind.__name__: kind.exit_code for kind in KINDS if kind.exit_code != ExitCode.FAILED} == {
+        "InputError": ExitCode.BAD_INPUT,
+        "CatalogueDown": ExitCode.CATALOGUE_DOWN,
+        "NoScenes": ExitCode.NO_SCENES,
+        "AllCloudy": ExitCode.ALL_CLOUDY,
+    }
+    assert [code.value for code in ExitCode] == list(range(6))
+
+
+def test_a_refusal_of_access_is_a_failed_read() -> None:
+    assert issubclass(errors.AccessError, errors.ReadError)
+    assert all(issubclass(kind, VsatError) for kind in KINDS)
