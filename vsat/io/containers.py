@@ -1,0 +1,142 @@
+"""NetCDF files and Zarr folders as such: opened undecoded, and saved aside and renamed."""
+
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from vsat.errors import InputError, StoreError
+from vsat.io.durable import aside_name, sync_folder, sync_tree
+
+_NETCDF = (b"CDF\x01", b"CDF\x02", b"CDF\x05", b"\x89HDF")
+_ZARR = ("zarr.json", ".zgroup")
+_STORAGE = ("_FillValue", "scale_factor", "add_offset")  # how numbers were stored elsewhere
+_LEVEL = 4  # deflate; higher levels cost seconds for one per cent
+
+
+@contextmanager
+def open_container(path: Path) -> Iterator[xr.Dataset]:
+    """The file's variables: times decoded, numbers as they are stored, nothing read yet.
+
+    Raises:
+        InputError: there is nothing, or it is neither NetCDF nor Zarr, or it is damaged; also when the damage shows
+            only while the caller reads.
+    """
+    options = _engine(path)
+    try:
+        with xr.open_dataset(path, mask_and_scale=False, decode_timedelta=False, cache=False, **options) as found:
+            yield found
+    except InputError:
+        raise
+    # what libraries raise for damaged files: HDF5 and NetCDF (OSError, RuntimeError), codecs, JSON and dates (the rest)
+    except (OSError, RuntimeError, ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
+        raise InputError(
+            f"it cannot be read: {type(error).__name__}: {str(error)[:200]}",
+            place=str(path),
+            next_step="write it again; ncdump -h or xarray.open_dataset show what is in it",
+        ) from error
+
+
+def save_filled(ds: xr.Dataset, path: Path) -> None:
+    """The filled cube lies whole in `path`, replacing what was there.
+
+    Written with compression and CF attributes: reflectance variables are float32 with unit "1" and NaN where missing.
+
+    Args:
+        ds: a cube as `vsat fill` makes it.
+        path: ends with `.nc` (NetCDF-4) or `.zarr` (Zarr v2, which every reader knows; v3 has no agreed text type yet).
+
+    Raises:
+        InputError: another ending, a folder that does not exist, or something else in the way.
+        StoreError: it cannot be written (disk full).
+    """
+    _check_place(path)
+    aside = path.with_name(aside_name(path.name))
+    try:
+        if path.suffix == ".nc":
+            _with_attributes(ds).to_netcdf(aside, engine="netcdf4", encoding=_encoding(ds, zlib=True, complevel=_LEVEL))
+            aside.replace(path)
+        else:
+            _with_attributes(ds).to_zarr(aside, zarr_format=2, encoding=_encoding(ds))
+            sync_tree(aside)
+            _replace_folder(aside, path)
+        sync_folder(path.parent)
+    except OSError as error:
+        step = "make room or name another place"
+        raise StoreError(f"it cannot be written: {error.strerror or error}", place=str(path), next_step=step) from error
+    finally:
+        if aside.is_dir():
+            shutil.rmtree(aside)
+        else:
+            aside.unlink(missing_ok=True)
+
+
+def _engine(path: Path) -> dict[str, Any]:
+    if path.is_dir() and any((path / name).exists() for name in _ZARR):
+        consolidated = (path / ".zmetadata").exists() or None if (path / ".zgroup").exists() else False
+        return {"engine": "zarr", "consolidated": bool(consolidated)}
+    if path.is_file():
+        with path.open("rb") as file:
+            if file.read(4) in _NETCDF:
+                return {"engine": "netcdf4"}
+    problem = "there is no such file"
+    if path.exists():
+        problem = "this folder is not a Zarr group" if path.is_dir() else "this file is not NetCDF"
+    raise InputError(problem, place=str(path), next_step="give the path of a NetCDF file or Zarr folder")
+
+
+def _check_place(path: Path) -> None:
+    if path.suffix not in (".nc", ".zarr"):
+        raise InputError(f"unknown ending {path.suffix!r}", place=str(path), next_step="end the name with .nc or .zarr")
+    if not path.parent.is_dir():
+        raise InputError("its folder does not exist", place=str(path), next_step=f"make the folder {path.parent} first")
+    taken = path.is_dir() if path.suffix == ".nc" else path.exists() and not any((path / n).exists() for n in _ZARR)
+    if taken:
+        raise InputError("something else is there", place=str(path), next_step="name another file")
+
+
+def _with_attributes(ds: xr.Dataset) -> xr.Dataset:
+    """A copy with CF attributes where the maker gave none, and nothing that a file format would stumble over."""
+    copy = ds.copy()
+    copy.attrs = {"Conventions": "CF-1.11"} | copy.attrs
+    for name, variable in copy.variables.items():
+        variable.encoding = {}
+        variable.attrs = {key: value for key, value in variable.attrs.items() if key not in _STORAGE}
+        if name in copy.data_vars:
+            if variable.dtype.kind == "f":
+                variable.attrs = {"units": "1", "long_name": _LONG_NAMES.get(str(name), str(name))} | variable.attrs
+            if "spatial_ref" in copy.variables and {"y", "x"} <= set(variable.dims):
+                variable.attrs["grid_mapping"] = "spatial_ref"
+    return copy
+
+
+_LONG_NAMES = {
+    "reflectance": "surface reflectance, median",
+    "sd": "predicted standard deviation of reflectance",
+    **{f"p{level:02d}": f"{level} % quantile of reflectance" for level in (5, 25, 75, 95)},
+}
+
+
+def _encoding(ds: xr.Dataset, **options: Any) -> dict[str, dict[str, Any]]:
+    encoding: dict[str, dict[str, Any]] = {}
+    for name, variable in ds.data_vars.items():
+        if variable.dtype.kind == "f":
+            encoding[str(name)] = {"dtype": "float32", "_FillValue": np.float32(np.nan), **options}
+        else:
+            encoding[str(name)] = {"_FillValue": variable.attrs.get("_FillValue"), **options}
+    return encoding
+
+
+def _replace_folder(aside: Path, path: Path) -> None:
+    """Put the folder in place; an old one is moved away first, for folders are not renamed onto each other."""
+    if path.exists():
+        old = path.with_name(aside_name(f"{path.name}.old"))
+        path.rename(old)
+        aside.rename(path)
+        shutil.rmtree(old)
+    else:
+        aside.rename(path)

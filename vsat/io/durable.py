@@ -1,0 +1,68 @@
+"""Writes that survive a kill and a power cut: aside, synced, renamed. A file is there whole, or not at all."""
+
+import hashlib
+import os
+import threading
+from collections.abc import Iterable
+from pathlib import Path
+
+PARTIAL = ".partial"
+
+
+def write_file(path: Path, parts: Iterable[bytes]) -> str:
+    """Leave `parts`, joined, in `path` and on the disk, replacing what was there in one step.
+
+    Args:
+        path: the final place; its folder must exist.
+        parts: the content in order.
+
+    Returns:
+        The content's sha256, in hexadecimal.
+
+    Raises:
+        OSError: the disk is full or the folder cannot be written; what was in `path` is still there.
+    """
+    digest = hashlib.sha256()
+    aside = path.with_name(aside_name(path.name))
+    try:
+        with aside.open("wb") as file:
+            for part in parts:
+                digest.update(part)
+                file.write(part)
+            file.flush()
+            os.fsync(file.fileno())
+        aside.replace(path)
+    except OSError:
+        aside.unlink(missing_ok=True)
+        raise
+    sync_folder(path.parent)
+    return digest.hexdigest()
+
+
+def aside_name(name: str) -> str:
+    """A name beside `name` that no other thread or process on this machine uses, and that a sweep finds."""
+    return f"{name}.{os.getpid()}-{threading.get_ident()}{PARTIAL}"
+
+
+def sync_folder(folder: Path) -> None:
+    """Put the folder's own entries on the disk, so that a rename outlives a power cut."""
+    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def sync_tree(folder: Path) -> None:
+    """Put every file and folder below `folder`, and it itself, on the disk."""
+    for parent, _, names in os.walk(folder):
+        for name in names:
+            with (Path(parent) / name).open("rb") as file:
+                os.fsync(file.fileno())
+        sync_folder(Path(parent))
+
+
+def sha256_of(path: Path) -> str:
+    """The sha256 of a file's content, in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

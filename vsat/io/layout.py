@@ -1,0 +1,248 @@
+"""Where a cube's objects lie, and the Zarr v3 metadata that make them readable for everyone.
+
+One group per tile and year, `cubes/<tile>/<year>.zarr`. The first axis is the calendar (366 days), the second the
+sensor, so nothing is ever appended or resized; one shard is one whole scene, one file. The group is made aside and
+renamed: it is there whole, or not at all, whoever else makes it at the same time.
+"""
+
+import json
+import shutil
+from dataclasses import asdict
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import google_crc32c
+import numpy as np
+from numpy.typing import NDArray
+from pyproj import CRS
+
+from vsat.core.grid import TileGrid
+from vsat.errors import StoreError
+from vsat.hls import BANDS, FILL, FMASK_FILL, SCALE, SENSORS, SceneKey
+from vsat.io.durable import aside_name, sync_folder, sync_tree
+from vsat.io.shard import LEVEL, ShardLayout
+
+ARRAYS = ("reflectance", "fmask")
+DAYS = 366
+CHUNK = 256  # as HLS's own blocks
+Json = dict[str, Any]
+
+
+def cubes_folder(home: Path) -> Path:
+    """The folder of all cubes of a region."""
+    return home / "cubes"
+
+
+def store_folder(home: Path, tile: str, year: int) -> Path:
+    """The Zarr group of one tile and year."""
+    return cubes_folder(home) / tile / f"{year}.zarr"
+
+
+def object_path(home: Path, key: SceneKey, array: str) -> Path:
+    """The one object of a scene in one of `ARRAYS`."""
+    rest = ".0.0.0" if array == "reflectance" else ".0.0"
+    name = f"c.{key.day.timetuple().tm_yday - 1}.{SENSORS.index(key.sensor)}{rest}"
+    return store_folder(home, key.tile, key.day.year) / array / name
+
+
+def shard_layout(grid: TileGrid, array: str) -> ShardLayout:
+    """How a scene of `array` ("reflectance": 6 bands, "fmask": one) is cut on this grid."""
+    chunk = min(CHUNK, grid.height), min(CHUNK, grid.width)
+    if array == "reflectance":
+        return ShardLayout((len(BANDS), *grid.shape), chunk, "int16", FILL)
+    return ShardLayout((1, *grid.shape), chunk, "uint8", FMASK_FILL)
+
+
+def ensure_store(home: Path, grid: TileGrid, year: int) -> None:
+    """The Zarr group of the tile and year exists, on this grid.
+
+    Raises:
+        StoreError: it exists on another grid.
+        OSError: the folder cannot be written.
+    """
+    folder = store_folder(home, grid.tile, year)
+    if not (folder / "zarr.json").exists():
+        _make(folder, grid, year)
+    check_grid(home, grid, year)
+
+
+def check_grid(home: Path, grid: TileGrid, year: int) -> None:
+    """The store of this year is on `grid`.
+
+    Raises:
+        StoreError: it is on another grid, or there is none.
+    """
+    folder = store_folder(home, grid.tile, year)
+    stored = stored_grid(folder)
+    if stored != grid:
+        raise StoreError(
+            f"the cube is on the grid {_told(stored)}, the region now asks for {_told(grid)}",
+            place=str(folder),
+            next_step="give the changed region a new name, or remove its folder and fetch again",
+        )
+
+
+def stored_grid(folder: Path) -> TileGrid:
+    """The grid that a Zarr group of ours was made on.
+
+    Raises:
+        StoreError: there is no group, or not one of vsat's.
+    """
+    try:
+        fields = json.loads((folder / "zarr.json").read_bytes())["attributes"]["grid"]
+        return TileGrid(**fields)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise StoreError(
+            f"this is no cube of vsat's ({type(error).__name__})",
+            place=str(folder),
+            next_step="remove the region's cubes and its ledger and fetch again",
+        ) from error
+
+
+def _told(grid: TileGrid) -> str:
+    return f"{grid.height} x {grid.width} px at {grid.x0:.0f}, {grid.y0:.0f} (EPSG:{grid.epsg})"
+
+
+def _make(folder: Path, grid: TileGrid, year: int) -> None:
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    aside = folder.with_name(aside_name(folder.name))
+    arrays = _arrays(grid) | _coordinates(grid, year)
+    try:
+        for name, (metadata, value) in arrays.items():
+            (aside / name).mkdir(parents=True)
+            (aside / name / "zarr.json").write_bytes(_json(metadata))
+            if value is not None:
+                body = value.tobytes()
+                crc = int(google_crc32c.value(body)).to_bytes(4, "little")
+                (aside / name / ".".join(["c"] + ["0"] * value.ndim)).write_bytes(body + crc)
+        (aside / "zarr.json").write_bytes(_json(_group(grid, year, {n: m for n, (m, _) in arrays.items()})))
+        sync_tree(aside)
+        _place(aside, folder)
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+
+
+def _place(aside: Path, folder: Path) -> None:
+    try:
+        aside.rename(folder)  # fails where another writer was faster: a folder is not renamed onto a full one
+    except OSError:
+        if not (folder / "zarr.json").exists():
+            raise
+    for parent in (folder.parent, folder.parent.parent):
+        sync_folder(parent)
+
+
+def _group(grid: TileGrid, year: int, arrays: dict[str, Json]) -> Json:
+    return {
+        "zarr_format": 3,
+        "node_type": "group",
+        "attributes": {
+            "Conventions": "CF-1.11",
+            "title": f"HLS v2.0, tile {grid.tile}, {year}",
+            "comment": "The ledger beside the cubes says which scenes are complete; nothing else counts.",
+            "grid": asdict(grid),
+            "tile": grid.tile,
+            "year": year,
+            "epsg": grid.epsg,
+            "bands": list(BANDS),
+            "sensors": list(SENSORS),
+            "scale_factor": SCALE,
+        },
+        # Never changes, so it may be consolidated: stock xarray warns without it.
+        "consolidated_metadata": {"kind": "inline", "must_understand": False, "metadata": arrays},
+    }
+
+
+def _arrays(grid: TileGrid) -> dict[str, tuple[Json, None]]:
+    refl_attributes = {
+        "long_name": "surface reflectance",
+        "units": "1",
+        "scale_factor": SCALE,
+        "_FillValue": FILL,
+        "grid_mapping": "spatial_ref",
+        "coordinates": "spatial_ref",  # else stock xarray takes it for data, and rioxarray finds no CRS
+    }
+    fmask_attributes = {
+        "long_name": "HLS v2 Fmask bits",
+        "comment": "255 = no data; 2 cloud, 4 adjacent, 8 shadow, 16 snow or ice, 32 water, 64 and 128 aerosol",
+        "grid_mapping": "spatial_ref",
+        "coordinates": "spatial_ref",  # else stock xarray takes it for data, and rioxarray finds no CRS
+    }
+    refl_axes, fmask_axes = ("day", "sensor", "band", "y", "x"), ("day", "sensor", "y", "x")
+    return {
+        "reflectance": (_sharded(shard_layout(grid, "reflectance"), refl_axes, refl_attributes), None),
+        "fmask": (_sharded(shard_layout(grid, "fmask"), fmask_axes, fmask_attributes), None),
+    }
+
+
+def _sharded(layout: ShardLayout, axes: tuple[str, ...], attributes: Json) -> Json:
+    _, down, across = layout.counts
+    bands = layout.shape[:1] if "band" in axes else ()
+    typesize = np.dtype(layout.dtype).itemsize
+    blosc = {"typesize": typesize, "cname": "lz4", "clevel": LEVEL, "shuffle": "bitshuffle", "blocksize": 0}
+    inner = {
+        "chunk_shape": [1, 1, *([1] if bands else []), *layout.chunk],
+        "codecs": [_bytes(typesize), {"name": "blosc", "configuration": blosc}, {"name": "crc32c"}],
+        "index_codecs": [_bytes(8), {"name": "crc32c"}],
+        "index_location": "end",
+    }
+    shard = (1, 1, *bands, down * layout.chunk[0], across * layout.chunk[1])
+    codecs = [{"name": "sharding_indexed", "configuration": inner}]
+    shape = (DAYS, len(SENSORS), *bands, *layout.shape[1:])
+    metadata = _array(shape, shard, layout.dtype, axes=axes, codecs=codecs)
+    return metadata | {"fill_value": layout.fill, "attributes": attributes}
+
+
+def _coordinates(grid: TileGrid, year: int) -> dict[str, tuple[Json, NDArray[Any]]]:
+    centre = grid.resolution_m / 2
+    x = grid.x0 + centre + grid.resolution_m * np.arange(grid.width)
+    y = grid.y0 - centre - grid.resolution_m * np.arange(grid.height)
+    crs = CRS.from_epsg(grid.epsg)
+    geo_transform = f"{grid.x0} {grid.resolution_m} 0 {grid.y0} 0 {-grid.resolution_m}"
+    metres = {"units": "m", "standard_name": "projection_x_coordinate"}
+    return {
+        "day": _coordinate(np.arange(DAYS, dtype="<i2"), "day", {"units": f"days since {date(year, 1, 1)}"}),
+        "sensor": _coordinate(np.arange(len(SENSORS), dtype="u1"), "sensor", _flags(SENSORS)),
+        "band": _coordinate(np.arange(len(BANDS), dtype="u1"), "band", _flags(BANDS)),
+        "y": _coordinate(y.astype("<f8"), "y", metres | {"standard_name": "projection_y_coordinate"}),
+        "x": _coordinate(x.astype("<f8"), "x", metres),
+        "spatial_ref": _coordinate(np.array(0, "<i8"), None, crs.to_cf() | {"GeoTransform": geo_transform}),
+    }
+
+
+def _flags(names: tuple[str, ...]) -> Json:
+    # numbers, for Zarr v3 has no agreed text type yet
+    return {"flag_values": list(range(len(names))), "flag_meanings": " ".join(names)}
+
+
+def _coordinate(value: NDArray[Any], axis: str | None, attributes: Json) -> tuple[Json, NDArray[Any]]:
+    codecs = [_bytes(value.itemsize), {"name": "crc32c"}]
+    metadata = _array(value.shape, value.shape, value.dtype.name, axes=(axis,) if axis else (), codecs=codecs)
+    return metadata | {"attributes": attributes}, value
+
+
+def _array(
+    shape: tuple[int, ...], chunk: tuple[int, ...], dtype: str, *, axes: tuple[str, ...], codecs: list[Json]
+) -> Json:
+    return {
+        "zarr_format": 3,
+        "node_type": "array",
+        "shape": list(shape),
+        "data_type": dtype,
+        "chunk_grid": {"name": "regular", "configuration": {"chunk_shape": list(chunk)}},
+        # One folder for all scenes of a year: nothing to make, and to sync, per scene but the object itself.
+        "chunk_key_encoding": {"name": "default", "configuration": {"separator": "."}},
+        "fill_value": 0.0 if dtype.startswith("float") else 0,
+        "codecs": codecs,
+        "dimension_names": list(axes),
+        "storage_transformers": [],
+    }
+
+
+def _bytes(itemsize: int) -> Json:
+    return {"name": "bytes", "configuration": {"endian": "little"}} if itemsize > 1 else {"name": "bytes"}
+
+
+def _json(value: Json) -> bytes:
+    return json.dumps(value, indent=1, sort_keys=True).encode() + b"\n"

@@ -1,0 +1,239 @@
+"""The ledger: which units of work are finished, and from which inputs. Readers see only what it lists.
+
+One small SQLite file beside the stores, in WAL mode; every call is one short transaction that is on the disk when the
+call returns. A kill leaves the state before or after a call, never one between.
+"""
+
+import fcntl
+import json
+import os
+import sqlite3
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import date
+from pathlib import Path
+from types import TracebackType
+from typing import Literal, Self
+
+from vsat.errors import StoreError
+
+Fact = str | int | float | None
+SCHEMA = 1  # PRAGMA user_version; raise it with every change of the tables
+BUSY_S = 60.0  # many workers share one file; each holds it for milliseconds
+
+_TABLES = """
+CREATE TABLE IF NOT EXISTS receipt (
+    kind TEXT NOT NULL, key TEXT NOT NULL, status TEXT NOT NULL, signature TEXT NOT NULL,
+    inputs TEXT NOT NULL, outputs TEXT NOT NULL, facts TEXT NOT NULL,
+    PRIMARY KEY (kind, key)
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS watermark (name TEXT PRIMARY KEY, day TEXT NOT NULL) WITHOUT ROWID;
+"""
+# columns in the order of Receipt's fields
+_PUT = (
+    "INSERT OR REPLACE INTO receipt (kind, key, status, inputs, signature, outputs, facts) VALUES (?, ?, ?, ?, ?, ?, ?)"
+)
+_GET = "SELECT kind, key, status, inputs, signature, outputs, facts FROM receipt WHERE kind = ? AND key = ?"
+_ALL = """
+SELECT kind, key, status, inputs, signature, outputs, facts FROM receipt
+WHERE kind = ? AND key >= ? AND key < ? ORDER BY key
+"""
+
+
+@dataclass(frozen=True)
+class Receipt:
+    """One unit of work is finished.
+
+    Attributes:
+        kind: what was done: "scene", "scene-failed", "image", ...
+        key: which one, as text; sorts as the units do.
+        status: "done", or "failed" with the reason in `facts["reason"]`.
+        inputs: ids of what went in.
+        signature: sha256 over everything that decides the bytes; equal signatures need no second run.
+        outputs: (path relative to the region's folder, sha256) of every object written.
+        facts: numbers and words for reports.
+    """
+
+    kind: str
+    key: str
+    status: Literal["done", "failed"]
+    inputs: tuple[str, ...] = ()
+    signature: str = ""
+    outputs: tuple[tuple[str, str], ...] = ()
+    facts: dict[str, Fact] = field(default_factory=dict)
+
+
+class Ledger:
+    """The receipts of one region. A context manager; every thread and process opens its own.
+
+    Args:
+        path: the SQLite file; made with its folder when absent.
+
+    Raises:
+        StoreError: the file is not a ledger, or of a newer vsat, or stayed locked for a minute.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with self._told():
+            self._db = sqlite3.connect(path, timeout=BUSY_S, isolation_level=None)
+        try:
+            with self._told():
+                self._prepare()
+        except StoreError:
+            self._db.close()
+            raise
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let go of the file."""
+        self._db.close()
+
+    def record(self, receipt: Receipt) -> None:
+        """The receipt is on the disk, in place of an earlier one of its kind and key."""
+        row = (
+            receipt.kind,
+            receipt.key,
+            receipt.status,
+            _json(receipt.inputs),
+            receipt.signature,
+            _json(receipt.outputs),
+            _json(receipt.facts),
+        )
+        self._write(receipt.kind, receipt.key, _PUT, row)
+
+    def delete(self, kind: str, key: str) -> None:
+        """No receipt of this kind and key is listed; it is no error if there was none."""
+        self._write(kind, key, "DELETE FROM receipt WHERE kind = ? AND key = ?", (kind, key))
+
+    def get(self, kind: str, key: str) -> Receipt | None:
+        """The receipt of this kind and key, or None."""
+        rows = self._read(_GET, (kind, key))
+        return _receipt(rows[0]) if rows else None
+
+    def all(self, kind: str, prefix: str = "") -> list[Receipt]:
+        """Every receipt of a kind whose key starts with `prefix`, sorted by key."""
+        after = prefix + "\U0010ffff"  # sorts after every text that starts so
+        return [_receipt(row) for row in self._read(_ALL, (kind, prefix, after))]
+
+    def watermark(self, name: str) -> date | None:
+        """The day up to which `name` is finished, or None if it never was."""
+        rows = self._read("SELECT day FROM watermark WHERE name = ?", (name,))
+        return date.fromisoformat(rows[0][0]) if rows else None
+
+    def set_watermark(self, name: str, day: date) -> None:
+        """`name` is finished up to `day`."""
+        self._write("watermark", name, "INSERT OR REPLACE INTO watermark VALUES (?, ?)", (name, day.isoformat()))
+
+    def _prepare(self) -> None:
+        version = self._db.execute("PRAGMA user_version").fetchone()[0]
+        if version > SCHEMA:
+            raise StoreError(
+                f"the ledger is of version {version}, this vsat knows up to {SCHEMA}",
+                place=str(self._path),
+                next_step="install the vsat that wrote it, or a newer one",
+            )
+        # FULL, not WAL's usual NORMAL: a receipt that a power cut takes back would hide a finished scene
+        self._db.execute("PRAGMA synchronous = FULL")
+        if version < SCHEMA:
+            self._make_tables()
+
+    def _make_tables(self) -> None:
+        # the change to WAL does not wait for other openers as statements do, so it is tried until it works
+        for _ in range(int(BUSY_S / 0.05)):
+            try:
+                self._db.execute("PRAGMA journal_mode = WAL")
+                break
+            except sqlite3.OperationalError:
+                time.sleep(0.05)
+        self._db.executescript(f"BEGIN IMMEDIATE; {_TABLES} PRAGMA user_version = {SCHEMA}; COMMIT;")
+
+    def _read(self, query: str, values: tuple[str, ...]) -> list[tuple[str, ...]]:
+        with self._told():
+            return self._db.execute(query, values).fetchall()
+
+    def _write(self, kind: str, key: str, query: str, values: tuple[str, ...]) -> None:
+        # the audit events are where the kill tests end the process: right before and right after the commit
+        sys.audit("vsat.ledger", kind, key)
+        with self._told():
+            self._db.execute(query, values)  # autocommit: one statement, one transaction
+        sys.audit("vsat.ledger", kind, key)
+
+    @contextmanager
+    def _told(self) -> Iterator[None]:
+        try:
+            yield
+        except sqlite3.Error as error:
+            raise StoreError(
+                f"the ledger cannot be used: {error}",
+                place=str(self._path),
+                next_step="see that the disk has room and the file is a ledger of vsat's, then run again",
+            ) from error
+
+
+@contextmanager
+def lease(home: Path, name: str, *, wait_s: float = 0.0) -> Iterator[None]:
+    """Inside, this process alone holds `name` in the region's folder; the kernel ends the lease with the process.
+
+    Args:
+        home: the region's folder; made when absent.
+        name: what is held, such as "fetch".
+        wait_s: how long to wait for another holder.
+
+    Raises:
+        StoreError: another process holds it still; the message says which.
+    """
+    home.mkdir(parents=True, exist_ok=True)
+    path = home / f".{name}.lock"
+    handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        _lock(handle, path, name, wait_s)
+        os.ftruncate(handle, 0)
+        os.pwrite(handle, str(os.getpid()).encode(), 0)
+        yield
+    finally:
+        os.close(handle)
+
+
+def _lock(handle: int, path: Path, name: str, wait_s: float) -> None:
+    until = time.monotonic() + wait_s
+    while True:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return
+        except BlockingIOError as error:
+            if time.monotonic() >= until:
+                holder = os.pread(handle, 32, 0).decode(errors="replace") or "unknown"
+                raise StoreError(
+                    f"{name} is already running on this region (process {holder})",
+                    place=str(path),
+                    next_step="wait until it has ended, then run again",
+                ) from error
+            time.sleep(0.1)
+
+
+def _json(value: object) -> str:
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+
+def _receipt(row: tuple[str, ...]) -> Receipt:
+    kind, key, status, inputs, signature, outputs, facts = row
+    assert status in ("done", "failed")
+    return Receipt(
+        kind=kind,
+        key=key,
+        status=status,  # type: ignore[arg-type]
+        inputs=tuple(json.loads(inputs)),
+        signature=signature,
+        outputs=tuple((path, digest) for path, digest in json.loads(outputs)),
+        facts=json.loads(facts),
+    )

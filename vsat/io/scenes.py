@@ -1,0 +1,238 @@
+"""Scenes in, scenes out. One scene is one object per array; it counts when the ledger lists it.
+
+A first write goes straight into place: nobody sees it before its receipt. A revised scene is laid beside the old one
+(`<object>.<sha256>.next`) and takes its place after its receipt is in the ledger; until then readers take the old
+object, and from then on, wherever the process may have died, the new one. So all that is ever seen is old or new.
+
+Arrays: refl int16 (t, b, y, x), scale 1e-4, fill -9999, bands as `hls.BANDS`; fmask uint8 (t, y, x), fill 255.
+"""
+
+import hashlib
+import shutil
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vsat.core.grid import TileGrid
+from vsat.errors import StoreError
+from vsat.hls import SceneKey
+from vsat.io import shard
+from vsat.io.durable import PARTIAL, sha256_of, sync_folder, write_file
+from vsat.io.layout import check_grid, cubes_folder, ensure_store, object_path, shard_layout, store_folder
+from vsat.io.ledger import Ledger, Receipt
+
+Int16 = NDArray[np.int16]
+UInt8 = NDArray[np.uint8]
+KIND = "scene"
+NEXT = ".next"
+
+
+def ledger_path(home: Path) -> Path:
+    """The ledger of a region's folder."""
+    return home / "ledger.sqlite"
+
+
+def write_scene(
+    home: Path, grid: TileGrid, key: SceneKey, refl_byx: Int16, fmask_yx: UInt8
+) -> tuple[tuple[str, str], ...]:
+    """The scene is on the disk; it counts once a receipt with the returned outputs is in the ledger.
+
+    Equal arrays give equal bytes; a second write of the same scene changes nothing. Another content beside an existing
+    one waits as `.next`, see `settle`.
+
+    Args:
+        home: the region's folder.
+        grid: the tile's grid.
+        key: tile, day, sensor.
+        refl_byx: int16 (6, y, x), fill -9999.
+        fmask_yx: uint8 (y, x), fill 255.
+
+    Returns:
+        (path relative to `home`, sha256) of reflectance and fmask.
+
+    Raises:
+        StoreError: the cube is on another grid, or cannot be written (disk full).
+    """
+    assert key.tile == grid.tile
+    try:
+        ensure_store(home, grid, key.day.year)
+        return (
+            _write_object(home, key, "reflectance", grid, refl_byx),
+            _write_object(home, key, "fmask", grid, fmask_yx[np.newaxis]),
+        )
+    except OSError as error:
+        raise StoreError(
+            f"{key} cannot be written: {error.strerror}",
+            place=str(error.filename or store_folder(home, key.tile, key.day.year)),
+            next_step="make room or give the right to write there, then run again: what is finished stays",
+        ) from error
+
+
+def settle(home: Path, outputs: Sequence[tuple[str, str]]) -> None:
+    """Objects that waited for their receipt take their place. Call after `Ledger.record`; repeating is harmless."""
+    for path, digest in outputs:
+        waiting = _waiting(home / path, digest)
+        if waiting.exists():
+            waiting.replace(home / path)
+            sync_folder(waiting.parent)
+
+
+def sweep(home: Path, ledger: Ledger) -> int:
+    """Leftovers of killed writers are gone: half-written ones removed, waiting ones settled or removed.
+
+    Only for the holder of the region's fetch lease: it would take a living writer's files.
+
+    Returns:
+        Number of leftovers.
+    """
+    committed = {_waiting(home / path, sha) for receipt in ledger.all(KIND) for path, sha in receipt.outputs}
+    leftovers = sorted([*cubes_folder(home).rglob(f"*{PARTIAL}"), *cubes_folder(home).rglob(f"*{NEXT}")])
+    for path in leftovers:
+        if path in committed:
+            path.replace(_final(path))
+        elif path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)
+    return len(leftovers)
+
+
+def read_scenes(
+    home: Path,
+    grid: TileGrid,
+    keys: Sequence[SceneKey],
+    rows: slice = slice(None),
+    cols: slice = slice(None),
+    *,
+    workers: int = 1,
+) -> tuple[Int16, UInt8]:
+    """The pixels of a window in each scene; only the chunks it touches are read, and each is checked.
+
+    Args:
+        home: the region's folder.
+        grid: the tile's grid, as the cube was written with.
+        keys: scenes that the ledger lists, in the order wanted.
+        rows, cols: slices of pixels, step 1.
+        workers: threads; one scene each.
+
+    Returns:
+        refl_tbyx int16 (t, 6, y, x), fill -9999, and fmask_tyx uint8 (t, y, x), fill 255.
+
+    Raises:
+        StoreError: a scene's object is missing, torn or altered, or the cube is on another grid.
+    """
+    refl_tbyx = read_array(home, grid, keys, "reflectance", rows=rows, cols=cols, workers=workers)
+    fmask_tbyx = read_array(home, grid, keys, "fmask", rows=rows, cols=cols, workers=workers)
+    return refl_tbyx, fmask_tbyx[:, 0]
+
+
+def read_array(
+    home: Path,
+    grid: TileGrid,
+    keys: Sequence[SceneKey],
+    array: str,
+    *,
+    rows: slice = slice(None),
+    cols: slice = slice(None),
+    workers: int = 1,
+) -> NDArray[Any]:
+    """One of the two arrays of `read_scenes`: (t, 6, y, x) int16 or (t, 1, y, x) uint8."""
+    for year in {key.day.year for key in keys}:
+        check_grid(home, grid, year)
+    window = range(grid.height)[rows], range(grid.width)[cols]
+    assert window[0].step == window[1].step == 1
+    layout = shard_layout(grid, array)
+    out_tbyx = np.empty((len(keys), layout.shape[0], len(window[0]), len(window[1])), layout.dtype)
+    if out_tbyx.size:
+        reading = _Reading(home, array, layout, window, _committed(home, keys, array))
+        if workers > 1:
+            with ThreadPoolExecutor(workers) as pool:
+                list(pool.map(reading.read, keys, out_tbyx))
+        else:
+            for key, out_byx in zip(keys, out_tbyx, strict=True):
+                reading.read(key, out_byx)
+    return out_tbyx
+
+
+def scene_keys(ledger: Ledger, tile: str) -> list[SceneKey]:
+    """The scenes of a tile that the ledger lists as done, sorted by day, then sensor."""
+    return [SceneKey.from_string(receipt.key) for receipt in done_scenes(ledger, tile)]
+
+
+def done_scenes(ledger: Ledger, tile: str = "") -> list[Receipt]:
+    """The receipts of a tile's scenes (of all tiles' without one) that are done, sorted by tile, day, sensor."""
+    return [receipt for receipt in ledger.all(KIND, f"{tile}/" if tile else "") if receipt.status == "done"]
+
+
+def _write_object(home: Path, key: SceneKey, array: str, grid: TileGrid, array_byx: NDArray[Any]) -> tuple[str, str]:
+    path = object_path(home, key, array)
+    layout = shard_layout(grid, array)
+    if not path.exists():
+        digest = write_file(path, shard.encode(layout, array_byx))
+    else:
+        parts = list(shard.encode(layout, array_byx))
+        digest = _sha256(parts)
+        if digest != sha256_of(path):
+            write_file(_waiting(path, digest), parts)
+    return path.relative_to(home).as_posix(), digest
+
+
+def _sha256(parts: list[bytes]) -> str:
+    digest = hashlib.sha256()
+    for part in parts:
+        digest.update(part)
+    return digest.hexdigest()
+
+
+@dataclass(frozen=True)
+class _Reading:
+    """One window of one array, to be read from any number of scenes; `waiting` are objects not yet in their place."""
+
+    home: Path
+    array: str
+    layout: shard.ShardLayout
+    window: shard.Window
+    waiting: dict[Path, Path]
+
+    def read(self, key: SceneKey, out_byx: NDArray[Any]) -> None:
+        path = object_path(self.home, key, self.array)
+        try:
+            try:
+                shard.read_window(self.waiting.get(path, path), self.layout, self.window, out_byx)
+            except FileNotFoundError:
+                if path not in self.waiting:
+                    raise
+                shard.read_window(path, self.layout, self.window, out_byx)  # it has taken its place meanwhile
+        except (OSError, shard.TornShardError) as error:
+            told = "it is missing" if isinstance(error, FileNotFoundError) else str(error)
+            raise StoreError(
+                f"{self.array} of scene {key} cannot be read: {told}",
+                place=str(path),
+                next_step="remove this file, if it is there, and run vsat fetch: it reads the scene again",
+            ) from error
+
+
+def _committed(home: Path, keys: Sequence[SceneKey], array: str) -> dict[Path, Path]:
+    """Objects whose receipt is in the ledger but which have not taken their place yet: final path to waiting path."""
+    wanted = {object_path(home, key, array): key for key in keys}
+    folders = {path.parent for path in wanted}
+    waiting = {path for folder in folders if folder.is_dir() for path in folder.iterdir() if path.name.endswith(NEXT)}
+    if not waiting:
+        return {}
+    with Ledger(ledger_path(home)) as ledger:
+        receipts = [ledger.get(KIND, str(wanted[path])) for path in map(_final, waiting) if path in wanted]
+    listed = {_waiting(home / path, digest) for receipt in receipts if receipt for path, digest in receipt.outputs}
+    return {_final(path): path for path in waiting & listed}
+
+
+def _waiting(path: Path, digest: str) -> Path:
+    return path.with_name(f"{path.name}.{digest}{NEXT}")
+
+
+def _final(waiting: Path) -> Path:
+    return waiting.with_name(waiting.name.removesuffix(NEXT).rpartition(".")[0])

@@ -1,0 +1,180 @@
+"""One Zarr v3 shard as bytes: inner chunks (lz4 + bitshuffle, crc32c) and their index at the end.
+
+This is the `sharding_indexed` codec that zarr-python reads and writes, without its machinery: a tile's scene has 1,575
+chunks, and the machinery costs several times what the compression does (tests/bench/cube_build.py).
+Arrays are (band, y, x).
+"""
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import google_crc32c
+import numpy as np
+from numcodecs import blosc  # type: ignore[import-untyped]
+from numpy.typing import NDArray
+
+LEVEL = 5  # 9 gains 1 % in size on textured scenes
+_CRC_BYTES = 4
+_INDEX_DTYPE = np.dtype("<u8")
+Window = tuple[range, range]  # pixel rows, pixel columns
+Bytes = NDArray[np.uint8]  # the checksum takes arrays, no memoryviews
+_ABSENT = np.iinfo(np.uint64).max  # offset and length of a chunk that was not written
+
+
+class TornShardError(ValueError):
+    """The bytes are not the shard that was written: torn, altered, or with a chunk missing."""
+
+
+@dataclass(frozen=True)
+class ShardLayout:
+    """How one scene of one array is cut into chunks.
+
+    Attributes:
+        shape: (band, y, x) of the scene.
+        chunk: (y, x) of an inner chunk; each holds one band. Chunks reach over the scene's edge, filled up with `fill`.
+        dtype: "int16" or "uint8".
+        fill: what missing means.
+    """
+
+    shape: tuple[int, int, int]
+    chunk: tuple[int, int]
+    dtype: str
+    fill: int
+
+    @property
+    def counts(self) -> tuple[int, int, int]:
+        """Number of chunks along (band, y, x)."""
+        bands, height, width = self.shape
+        return bands, -(-height // self.chunk[0]), -(-width // self.chunk[1])
+
+    @property
+    def index_bytes(self) -> int:
+        """Length of the index at the shard's end: offset and length of every chunk, and its checksum."""
+        return int(np.prod(self.counts)) * 16 + _CRC_BYTES
+
+
+def encode(layout: ShardLayout, array_byx: NDArray[Any]) -> Iterator[bytes]:
+    """The shard of a scene, in parts to be written one after the other; equal arrays give equal bytes.
+
+    Args:
+        layout: the cut; `array_byx` has its shape and dtype.
+        array_byx: int16 or uint8 (b, y, x).
+
+    Yields:
+        Each chunk in C order, a chunk of nothing but fill too, then the index.
+    """
+    assert array_byx.shape == layout.shape and array_byx.dtype == np.dtype(layout.dtype)
+    # blosc's own threads write blocks in the order in which they finish: the bytes would differ from run to run.
+    # zarr-python switches them off for the whole process in the same way.
+    blosc.use_threads = False
+    spans, start = [], 0
+    for part_yx in _chunks(layout, array_byx):
+        packed = blosc.compress(part_yx, b"lz4", LEVEL, blosc.BITSHUFFLE, 0, part_yx.itemsize)
+        part = packed + _crc(packed)
+        spans.append((start, len(part)))
+        start += len(part)
+        yield part
+    index = np.array(spans, _INDEX_DTYPE).tobytes()
+    yield index + _crc(index)
+
+
+def read_window(path: Path, layout: ShardLayout, window: Window, out_byx: NDArray[Any]) -> None:
+    """Fill `out_byx` with the scene's pixels in the window; only the chunks it touches are read.
+
+    Args:
+        path: the shard.
+        layout: the cut it was written with.
+        window: pixel rows and columns, step 1, not empty.
+        out_byx: (band, rows, columns) of the layout's dtype.
+
+    Raises:
+        FileNotFoundError: there is no such shard.
+        TornShardError: a chunk is missing or fails its checksum.
+    """
+    rows, cols = (_touched(pixels, chunk) for pixels, chunk in zip(window, layout.chunk, strict=True))
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        index = _read_index(handle, layout)
+        scratch_yx = np.empty(layout.chunk, layout.dtype)
+        for band in range(layout.shape[0]):
+            for row in rows:
+                run = _read_run(handle, index[band, row, cols.start : cols.stop])
+                for col, packed in zip(cols, run, strict=True):
+                    _unpack(packed, scratch_yx)
+                    _paste(scratch_yx, (row * layout.chunk[0], col * layout.chunk[1]), window, out_byx[band])
+    finally:
+        os.close(handle)
+
+
+def _chunks(layout: ShardLayout, array_byx: NDArray[Any]) -> Iterator[NDArray[Any]]:
+    bands, down, across = layout.counts
+    height, width = layout.chunk
+    for band in range(bands):
+        for row in range(down):
+            for col in range(across):
+                part_yx = array_byx[band, row * height : (row + 1) * height, col * width : (col + 1) * width]
+                yield np.ascontiguousarray(part_yx) if part_yx.shape == layout.chunk else _padded(part_yx, layout)
+
+
+def _padded(part_yx: NDArray[Any], layout: ShardLayout) -> NDArray[Any]:
+    whole_yx = np.full(layout.chunk, layout.fill, layout.dtype)
+    whole_yx[: part_yx.shape[0], : part_yx.shape[1]] = part_yx
+    return whole_yx
+
+
+def _read_index(handle: int, layout: ShardLayout) -> NDArray[np.uint64]:
+    size = os.fstat(handle).st_size
+    if size < layout.index_bytes:
+        raise TornShardError(f"{size} bytes, its index alone has {layout.index_bytes}")
+    index = _checked(_pread(handle, layout.index_bytes, size - layout.index_bytes), "index")
+    return index.view(_INDEX_DTYPE).reshape(*layout.counts, 2)
+
+
+def _touched(pixels: range, chunk: int) -> range:
+    return range(pixels.start // chunk, -(-pixels.stop // chunk))
+
+
+def _pread(handle: int, length: int, start: int) -> Bytes:
+    return np.frombuffer(os.pread(handle, length, start), np.uint8)
+
+
+def _read_run(handle: int, run: NDArray[np.uint64]) -> list[Bytes]:
+    """Chunks of one row lie one behind the other: one read fetches them all."""
+    if (run == _ABSENT).any():
+        raise TornShardError("a chunk is missing")
+    start, stop = int(run[:, 0].min()), int(run.sum(axis=1).max())
+    if stop > os.fstat(handle).st_size:
+        raise TornShardError(f"a chunk ends at byte {stop}, past the end")
+    blob = _pread(handle, stop - start, start)
+    return [_checked(blob[int(at) - start : int(at + length) - start], "chunk") for at, length in run]
+
+
+def _unpack(packed: Bytes, out_yx: NDArray[Any]) -> None:
+    try:
+        blosc.decompress(packed, out_yx)
+    except (RuntimeError, ValueError) as error:
+        raise TornShardError(f"a chunk does not decompress: {error}") from error
+
+
+def _paste(chunk_yx: NDArray[Any], corner: tuple[int, int], window: Window, out_yx: NDArray[Any]) -> None:
+    """Copy what the chunk, whose first pixel is `corner`, and the window have in common."""
+    src, dst = [], []
+    for first, length, pixels in zip(corner, chunk_yx.shape, window, strict=True):
+        start, stop = max(pixels.start, first), min(pixels.stop, first + length)
+        src.append(slice(start - first, stop - first))
+        dst.append(slice(start - pixels.start, stop - pixels.start))
+    out_yx[tuple(dst)] = chunk_yx[tuple(src)]
+
+
+def _crc(data: bytes | Bytes) -> bytes:
+    return int(google_crc32c.value(data)).to_bytes(_CRC_BYTES, "little")
+
+
+def _checked(data: Bytes, what: str) -> Bytes:
+    body = data[:-_CRC_BYTES]
+    if len(data) <= _CRC_BYTES or _crc(body) != data[-_CRC_BYTES:].tobytes():
+        raise TornShardError(f"the checksum of its {what} does not match")
+    return body
