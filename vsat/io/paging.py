@@ -1,0 +1,231 @@
+"""Every item that a STAC API has for a place and period, or an error: never a part of them.
+
+"The catalogue is down" and "there are no scenes" are different results. pystac-client gives 150 of 250 items without an
+error when a `next` link is lost, takes a page without `features` for the end, and loops where page 1 comes again.
+"""
+
+import logging
+import re
+import time
+from collections.abc import Iterator, Mapping
+from datetime import date, timedelta
+from typing import Any
+
+from pyproj import Transformer
+from pystac import Link, STACError
+from pystac_client import Client, ItemSearch
+from pystac_client.errors import ClientTypeError
+from pystac_client.exceptions import APIError
+from pystac_client.stac_api_io import StacApiIO
+from pystac_client.warnings import DoesNotConformTo
+from urllib3 import Retry
+
+from vsat.core.grid import TileGrid
+from vsat.errors import CatalogueDown
+from vsat.io.download import Patience
+from vsat.io.trust import Endpoint, netloc, without_secrets
+
+log = logging.getLogger(__name__)
+
+Item = Mapping[str, Any]
+Items = dict[tuple[str, str, str], Item]  # by collection, id and revision
+Box = tuple[float, float, float, float]
+
+PAGE = 100  # CMR-STAC gives no more
+_MAX_PAGES = 500
+_PAD_DEGREES = 0.01  # footprints are coarse polygons
+_DOWN = "the catalogue may be down: try again later; what was fetched before is untouched"
+
+
+def list_items(endpoint: Endpoint, grid: TileGrid, start: date, end: date, patience: Patience) -> list[Item]:
+    """All items whose footprint may touch the grid, from `start` to `end` (UTC days, both included).
+
+    Args:
+        endpoint: where to ask, for which collections.
+        grid: whose bounds are asked for, as a box in degrees; two boxes where it crosses 180.
+        start, end: days.
+        patience: limits of trying again; `budget_s` bounds the time spent in failures.
+
+    Returns:
+        STAC items as the server wrote them, each (id, revision) once.
+
+    Raises:
+        CatalogueDown: no complete answer; says which period and why.
+    """
+    asking = _Asking(endpoint, patience)
+    items: Items = {}
+    try:
+        for first, last in _months(start, end):
+            for box in geographic_boxes(grid):
+                items |= asking.everything(box, first, last)
+    finally:
+        asking.close()
+    return list(items.values())
+
+
+def _months(start: date, end: date) -> Iterator[tuple[date, date]]:
+    """Calendar months, cut to `start` and `end`: short answers page less, and fail less."""
+    while start <= end:
+        following = (start.replace(day=1) + timedelta(days=32)).replace(day=1)
+        yield start, min(end, following - timedelta(days=1))
+        start = following
+
+
+def geographic_boxes(grid: TileGrid) -> tuple[Box, ...]:
+    """Geographic boxes (west, south, east, north) that cover the grid; two where it crosses 180 degrees."""
+    transform = Transformer.from_crs(grid.epsg, 4326, always_xy=True)
+    west, south, east, north = transform.transform_bounds(*grid.bounds, densify_pts=21)
+    west, east = west - _PAD_DEGREES, east + _PAD_DEGREES
+    south, north = max(-90.0, south - _PAD_DEGREES), min(90.0, north + _PAD_DEGREES)
+    west, east = (west + 180) % 360 - 180, (east + 180) % 360 - 180
+    whole = [(west, east)] if west < east else [(west, 180.0), (-180.0, east)]
+    return tuple((round(w, 6), round(south, 6), round(e, 6), round(north, 6)) for w, e in whole)
+
+
+class _Partial(Exception):  # noqa: N818 - never leaves this module
+    """An answer that came and can't be the whole truth."""
+
+
+class _Asking:
+    """A conversation with one STAC API; counts the time lost in failures."""
+
+    def __init__(self, endpoint: Endpoint, patience: Patience) -> None:
+        self._endpoint, self._patience = endpoint, patience
+        self._lost_s = 0.0
+        retry = Retry(
+            total=patience.attempts - 1,
+            read=2,  # a server that hangs costs the full silence each time
+            backoff_factor=patience.first_delay_s,
+            backoff_max=patience.cap_s,
+            retry_after_max=round(patience.cap_s),
+            status_forcelist=[429, 500, 502, 503, 504],
+            allowed_methods=None,
+            raise_on_status=False,
+        )
+        self._io = StacApiIO(timeout=(patience.connect_s, patience.silence_s), max_retries=retry)
+        self._client: Client | None = None
+
+    def close(self) -> None:
+        self._io.session.close()
+
+    def everything(self, box: Box, first: date, last: date) -> Items:
+        """Every item of a period, by (id, revision); tried again while the answer is partial.
+
+        Raises:
+            CatalogueDown: with the place and what was wrong.
+        """
+        for attempt in range(1, self._patience.attempts + 1):
+            began = time.monotonic()
+            try:
+                return self._period(box, first, last)
+            except APIError as error:
+                reason = _reason(error)
+                if getattr(error, "status_code", None) or "Max retries" in str(error):  # urllib3 has tried
+                    raise self._down(reason, first, last) from None
+            except DoesNotConformTo:
+                raise self._down("this is not a STAC API with item search", first, last) from None
+            except (_Partial, STACError, ClientTypeError, ValueError, KeyError, TypeError, AttributeError) as error:
+                reason = str(error) if isinstance(error, _Partial) else f"an answer that is no STAC ({_kind(error)})"
+            wait = self._patience.delay_s(attempt, f"{box}{first}")
+            self._lost_s += time.monotonic() - began + wait
+            if attempt == self._patience.attempts or self._lost_s > self._patience.budget_s:
+                raise self._down(reason, first, last)
+            log.info("%s, %s to %s: %s; try %d follows", netloc(self._endpoint.url), first, last, reason, attempt + 1)
+            time.sleep(wait)
+        raise AssertionError("patience without attempts")
+
+    def _down(self, reason: str, first: date, last: date) -> CatalogueDown:
+        place = f"{without_secrets(self._endpoint.url)}, {first} to {last}"
+        return CatalogueDown(f"no complete answer: {reason}", place=place, next_step=_DOWN)
+
+    def _period(self, box: Box, first: date, last: date) -> Items:
+        items, doubtful = self._pages(box, first, last)
+        if not doubtful:
+            return items
+        if first == last:
+            if len(items) < PAGE:
+                return items
+            raise _Partial(f"a full page for {first} and no next")
+        middle = first + (last - first) // 2
+        return items | self._period(box, first, middle) | self._period(box, middle + timedelta(days=1), last)
+
+    def _pages(self, box: Box, first: date, last: date) -> tuple[Items, bool]:
+        """Items of all pages, and whether there may be more that the server gives no way to know of."""
+        asked = self._search(box, first, last)
+        parameters = asked.get_parameters()
+        items: Items = {}
+        longest, matched = 0, None
+        page = self._io.read_json(asked.url, parameters=parameters)
+        for count in range(1, _MAX_PAGES + 1):
+            features, matched = _features(page), _matched(page, matched)
+            fresh = {_key(item) for item in features} - items.keys()
+            if features and not fresh and (matched is None or len(items) < matched):
+                raise _Partial(f"page {count} repeats earlier ones")
+            items |= {_key(item): item for item in features}
+            link = _next(page, self._endpoint) if fresh else None
+            if link is None:
+                break
+            longest = max(longest, len(features))
+            page = self._io.read_json(link, parameters=parameters)
+        else:
+            raise _Partial(f"more than {_MAX_PAGES} pages")
+        if matched is not None and len(items) < matched:
+            raise _Partial(f"{len(items)} of {matched} items came")
+        return items, matched is None and bool(fresh) and len(features) >= (longest or PAGE)
+
+    def _search(self, box: Box, first: date, last: date) -> ItemSearch:
+        if self._client is None:
+            # Without `timeout` here, too, `open` sets the one of the connection back to none.
+            self._client = Client.open(self._endpoint.url, stac_io=self._io, timeout=self._io.timeout)
+        asked = self._client.search(
+            method="GET",
+            collections=[name for _, name in self._endpoint.collections],
+            bbox=box,
+            datetime=f"{first}T00:00:00Z/{last}T23:59:59Z",
+            limit=PAGE,
+        )
+        if netloc(asked.url) != netloc(self._endpoint.url):
+            raise _Partial("the catalogue sends its searches to another host")
+        return asked
+
+
+def _features(page: Any) -> list[Item]:
+    """The items of a page; an answer without the list is no answer, not an empty one."""
+    features = page.get("features") if isinstance(page, Mapping) else None
+    if not isinstance(features, list) or not all(isinstance(item, Mapping) for item in features):
+        raise _Partial("an answer without a list of features")
+    return features
+
+
+def _matched(page: Item, before: int | None) -> int | None:
+    """How many items there are in all, if the server says so."""
+    context = page.get("context")
+    told = page.get("numberMatched", context.get("matched") if isinstance(context, Mapping) else None)
+    return told if isinstance(told, int) else before
+
+
+def _next(page: Item, endpoint: Endpoint) -> Link | None:
+    for link in page.get("links") or ():
+        if link.get("rel") == "next":
+            if netloc(link["href"]) != netloc(endpoint.url):
+                raise _Partial("the next page is on another host")
+            return Link.from_dict(link)
+    return None
+
+
+def _reason(error: APIError) -> str:
+    """What happened, without the address (which may hold a key)."""
+    if status := getattr(error, "status_code", None):
+        return f"HTTP {status}"
+    cause = re.search(r"Caused by (\w+)", str(error)) or re.search(r"(timed out|reset|refused|aborted)", str(error))
+    return cause[1] if cause else "no answer"
+
+
+def _key(item: Item) -> tuple[str, str, str]:
+    properties = item.get("properties")
+    revision = properties.get("updated") if isinstance(properties, Mapping) else None
+    return repr(item.get("collection")), repr(item.get("id")), repr(revision)
+
+
+def _kind(error: Exception) -> str:
+    return type(error).__name__
