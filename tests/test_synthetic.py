@@ -154,7 +154,7 @@ def test_snow_is_flagged_where_it_can_be_seen():
     assert flagged > 0
     for fmask, cover in seen:
         valid = fmask != FMASK_FILL
-        assert (cover[valid & ((fmask & Fmask.SNOW) > 0)] > 0.4).all()
+        assert (cover[valid & ((fmask & Fmask.SNOW) > 0)] > 0.1).all()
         assert (((fmask & Fmask.SNOW) > 0) & ((fmask & Fmask.CLOUD) > 0) & valid).sum() == 0
 
 

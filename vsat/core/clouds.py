@@ -106,8 +106,8 @@ def fmask(land: Landscape, sky: Sky, *, key: int, bright_yx: F32, snow_yx: F32, 
     clear = ~cloud
     bits = np.where(cloud, int(Fmask.CLOUD), 0) | np.where(shadow, int(Fmask.SHADOW), 0)
     bits |= np.where(edge & clear & ~shadow, int(Fmask.ADJACENT), 0)
-    bits |= np.where((snow_yx > 0.4) & clear, int(Fmask.SNOW), 0) | np.where(
-        (water_yx > 0.5) & clear & (snow_yx < 0.4), int(Fmask.WATER), 0
+    bits |= np.where((snow_yx > 0.1) & clear, int(Fmask.SNOW), 0) | np.where(
+        (water_yx > 0.5) & clear & (snow_yx <= 0.1), int(Fmask.WATER), 0
     )
     aerosol = np.digitize(sky.haze_yx + np.where(edge, 0.5, 0), (0.15, 0.6, 1.2))
     return (bits | (aerosol << 6)).astype(np.uint8)

@@ -200,7 +200,8 @@ def _texts(values: NDArray[Any]) -> list[str]:
 def _centres(found: xr.Dataset, axis: str, path: Path) -> xr.Variable:
     if axis not in found.variables:
         _doubt(f"there is no coordinate {axis!r}: pixels are counted instead", path)
-        return xr.Variable(axis, np.arange(found.sizes[axis], dtype=np.float64))
+        counted = np.arange(found.sizes[axis], dtype=np.float64)
+        return xr.Variable(axis, counted[::-1] if axis == "y" else counted)  # the first row is the upper one
     values, step = found[axis].values, f"write the pixel centres into {axis!r}, evenly spaced"
     if values.dtype.kind not in "iuf" or found[axis].dims != (axis,) or not np.isfinite(values).all():
         raise _refused(f"the coordinate {axis!r} does not hold one finite number per pixel", path, step)

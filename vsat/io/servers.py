@@ -187,10 +187,11 @@ def _watch(parent: int, api: subprocess.Popen[bytes], documents: Path) -> None:
         ready, _, _ = select.select([0], [], [], 1.0)
         if ready and not os.read(0, 1):
             break
+    told_to_end = api.poll() is None
     api.kill()
     api.wait()
-    if os.getppid() != parent:
-        shutil.rmtree(documents, ignore_errors=True)  # the parent can't any more
+    if told_to_end:  # a parent that was killed can't do it; its pipe closes before the kernel gives us another parent
+        shutil.rmtree(documents, ignore_errors=True)
     os._exit(0)
 
 

@@ -1,0 +1,244 @@
+"""The virtual image on disk: one folder per tile and date with COGs, VRTs, a preview and, last, the STAC item.
+
+The folder is written aside and put in place in one step; readers see the old image or the new one, never a mix. Equal
+images give equal bytes. Axes: b bands, l looks of `age` (last, next, count), y, x.
+"""
+
+import ctypes
+import os
+import shutil
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import date
+from pathlib import Path
+from typing import Any, Literal
+from xml.sax.saxutils import escape
+
+import numpy as np
+import rasterio
+import rasterio.shutil
+from numpy.typing import NDArray
+from rasterio.io import MemoryFile
+
+from vsat.core.grid import TileGrid
+from vsat.errors import StoreError
+from vsat.hls import BANDS, COMMON_NAMES, FILL, SCALE
+from vsat.io.durable import PARTIAL, sync_folder, write_file
+from vsat.io.preview import preview_png
+
+VERSION = "v1"
+BLOCK_PX = 256
+AGE_BANDS = ("days since the last clear look", "days until the next clear look", "clear looks used")
+SOURCES_TAG = "SOURCES"
+
+Int16 = NDArray[np.int16]
+
+
+@dataclass(frozen=True)
+class VirtualImage:
+    """One date of one tile.
+
+    Attributes:
+        grid: the window of the tile.
+        day: the date it stands for.
+        bands: names of its bands, in the order of hls.BANDS.
+        refl_byx, sd_byx: int16, reflectance and its standard deviation x 1e-4, FILL for no value.
+        qa_yx: uint8, see core.quality.
+        age_lyx: int16 (3, y, x): days since the last and until the next clear look, clear looks used; FILL missing.
+        src_yx: uint16, one-based index into `sources`; 0 for none.
+        sources: HLS granule ids.
+        status: provisional until later scenes can no longer change it.
+        method: how it was filled.
+        asof: the day as of which it was made.
+        facts: shares and numbers for reports and the STAC item.
+    """
+
+    grid: TileGrid
+    day: date
+    bands: tuple[str, ...]
+    refl_byx: Int16
+    sd_byx: Int16
+    qa_yx: NDArray[np.uint8]
+    age_lyx: Int16
+    src_yx: NDArray[np.uint16]
+    sources: tuple[str, ...]
+    status: Literal["provisional", "final"]
+    method: str
+    asof: date
+    facts: dict[str, float | int | str] = field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        """`VSAT.T33UVP.2024123.v1`."""
+        return image_name(self.grid.tile, self.day)
+
+
+@dataclass(frozen=True)
+class _Layer:
+    """One TIFF: its asset name, bands (b, y, x) and how it is described."""
+
+    asset: str
+    pixels_byx: NDArray[Any]
+    names: tuple[str, ...]
+    nodata: float | None
+    scale: float
+    unit: str
+    resampling: str
+    tags: dict[str, str] = field(default_factory=dict)
+
+
+def image_name(tile: str, day: date) -> str:
+    """The name of a virtual image: product, tile, year and day of year, version."""
+    return f"VSAT.T{tile}.{day:%Y%j}.{VERSION}"
+
+
+def image_folder(home: Path, tile: str, day: date) -> Path:
+    """Where an image lies in a region's folder."""
+    return home / "images" / tile / image_name(tile, day)
+
+
+def publish(home: Path, image: VirtualImage) -> tuple[tuple[str, str], ...]:
+    """The image is in its folder, whole; returns (path relative to `home`, sha256) of every file, sorted.
+
+    Raises:
+        StoreError: it cannot be written (disk full); an older image of the date is untouched.
+    """
+    folder = image_folder(home, image.grid.tile, image.day)
+    aside = folder.with_name(f".{folder.name}{PARTIAL}")
+    try:
+        shutil.rmtree(aside, ignore_errors=True)
+        aside.mkdir(parents=True)
+        digests = {name: write_file(aside / name, [content]) for name, content in _files(image, aside)}
+        _swap(aside, folder)
+    except OSError as error:
+        step = "make room or give the right to write there, then run again: what is finished stays"
+        raise StoreError(f"{image.name} cannot be written: {error.strerror}", place=str(folder), next_step=step) from error
+    return tuple(sorted((str((folder / name).relative_to(home)), digest) for name, digest in digests.items()))
+
+
+def read_image(home: Path, tile: str, day: date) -> VirtualImage:
+    """The image of a date as it was published; `asof` and `method` from its item.
+
+    Raises:
+        StoreError: there is none, or a file of it is missing or unreadable.
+    """
+    from vsat.io.stac import read_item
+
+    folder, name = image_folder(home, tile, day), image_name(tile, day)
+    item = read_item(folder / f"{name}.json")
+    told = item["properties"]
+    bands = tuple(band for band in BANDS if COMMON_NAMES[band] in item["assets"])
+    layers = {asset: _read(folder / f"{name}.{asset}.tif") for asset in item["assets"] if _is_layer(item["assets"][asset])}
+    qa_byx, src_byx = layers["qa"][0], layers["src"][0]
+    return VirtualImage(
+        layers["qa"][1] and TileGrid(tile, *layers["qa"][1]), day, bands,
+        np.concatenate([layers[COMMON_NAMES[band]][0] for band in bands]),
+        np.concatenate([layers[f"{COMMON_NAMES[band]}_sd"][0] for band in bands]),
+        qa_byx[0], layers["age"][0], src_byx[0], tuple(told["vsat:sources"]), told["vsat:status"], told["vsat:method"],
+        date.fromisoformat(told["updated"][:10]), told["vsat:facts"],
+    )  # fmt: skip
+
+
+def _files(image: VirtualImage, aside: Path) -> Iterator[tuple[str, bytes]]:
+    """Name and content of every file, the item last: it tells sizes and checksums of those before."""
+    from vsat.io.stac import item_json
+
+    for layer in _layers(image):
+        yield f"{image.name}.{layer.asset}.tif", _cog(image.grid, layer)
+    for kind, suffix in (("sr", ""), ("sd", "_sd")):
+        yield f"{image.name}.{kind}.vrt", _vrt(image, suffix)
+    yield f"{image.name}.png", preview_png(image.refl_byx, image.bands, image.qa_yx)
+    yield f"{image.name}.json", item_json(image, sorted(path for path in aside.iterdir()))
+
+
+def _layers(image: VirtualImage) -> Iterator[_Layer]:
+    for b, band in enumerate(image.bands):
+        asset = COMMON_NAMES[band]
+        yield _Layer(asset, image.refl_byx[b : b + 1], (band,), FILL, SCALE, "1", "average")
+        yield _Layer(f"{asset}_sd", image.sd_byx[b : b + 1], (f"{band} standard deviation",), FILL, SCALE, "1", "average")
+    yield _Layer("qa", image.qa_yx[None], ("quality bits",), None, 1.0, "", "mode")
+    yield _Layer("age", image.age_lyx, AGE_BANDS, FILL, 1.0, "day", "nearest")
+    tags = {SOURCES_TAG: " ".join(image.sources)}
+    yield _Layer("src", image.src_yx[None], ("one-based index into SOURCES",), 0, 1.0, "", "nearest", tags)
+
+
+def _cog(grid: TileGrid, layer: _Layer) -> bytes:
+    """A layer as a cloud-optimised GeoTIFF, made in memory so that the disk sees one whole write."""
+    count, height, width = layer.pixels_byx.shape
+    profile = {
+        "driver": "GTiff", "count": count, "height": height, "width": width, "dtype": layer.pixels_byx.dtype.name,
+        "crs": f"EPSG:{grid.epsg}", "transform": grid.transform, "nodata": layer.nodata,
+    }  # fmt: skip
+    options = {
+        "driver": "COG", "compress": "DEFLATE", "predictor": 2, "level": 6, "blocksize": BLOCK_PX,
+        "overview_resampling": layer.resampling, "num_threads": 1,
+    }  # fmt: skip
+    with MemoryFile() as plain, MemoryFile() as cog:
+        with plain.open(**profile) as file:
+            file.write(layer.pixels_byx)
+            file.descriptions = layer.names
+            file.scales, file.offsets = (layer.scale,) * count, (0.0,) * count
+            file.units = (layer.unit,) * count
+            file.update_tags(**layer.tags)
+        rasterio.shutil.copy(plain.name, cog.name, **options)
+        return bytes(cog.getbuffer())
+
+
+def _vrt(image: VirtualImage, suffix: str) -> bytes:
+    """The bands as one layer, by relative paths, to drag into QGIS."""
+    grid = image.grid
+    wkt = rasterio.crs.CRS.from_epsg(grid.epsg).to_wkt()
+    geo = ", ".join(f"{v:.1f}" for v in grid.transform.to_gdal())
+    lines = [f'<VRTDataset rasterXSize="{grid.width}" rasterYSize="{grid.height}">', f"  <SRS>{escape(wkt)}</SRS>", f"  <GeoTransform>{geo}</GeoTransform>"]
+    for number, band in enumerate(image.bands, start=1):
+        size = f'xOff="0" yOff="0" xSize="{grid.width}" ySize="{grid.height}"'
+        lines += [
+            f'  <VRTRasterBand dataType="Int16" band="{number}">',
+            f"    <Description>{band}</Description><NoDataValue>{FILL}</NoDataValue><Scale>{SCALE}</Scale><Offset>0</Offset>",
+            f'    <ComplexSource><SourceFilename relativeToVRT="1">{image.name}.{COMMON_NAMES[band]}{suffix}.tif</SourceFilename>',
+            f"      <SourceBand>1</SourceBand><SrcRect {size}/><DstRect {size}/><NODATA>{FILL}</NODATA></ComplexSource>",
+            "  </VRTRasterBand>",
+        ]
+    return ("\n".join([*lines, "</VRTDataset>"]) + "\n").encode()
+
+
+def _swap(aside: Path, folder: Path) -> None:
+    """`aside` takes the place of `folder` in one step; what was there before is removed afterwards."""
+    sync_folder(aside)
+    if folder.exists():
+        _exchange(aside, folder)
+        sync_folder(folder.parent)
+        shutil.rmtree(aside)
+    else:
+        os.rename(aside, folder)  # noqa: PTH104  # Path.rename is the same call, but this one is told to audit hooks alike
+        sync_folder(folder.parent)
+
+
+def _exchange(one: Path, other: Path) -> None:
+    """Two folders change names in one step (Linux renameat2); elsewhere the old one is moved away first."""
+    at_fdcwd, rename_exchange = -100, 2
+    renameat2 = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
+    if renameat2 is not None and not renameat2(at_fdcwd, os.fsencode(one), at_fdcwd, os.fsencode(other), rename_exchange):
+        return
+    old = one.with_name(f".{other.name}.old{PARTIAL}")
+    other.rename(old)
+    one.rename(other)
+    old.rename(one)
+
+
+def _is_layer(asset: dict[str, Any]) -> bool:
+    return str(asset["type"]).startswith("image/tiff")
+
+
+def _read(path: Path) -> tuple[NDArray[Any], tuple[int, float, float, int, int]]:
+    try:
+        with rasterio.open(path, driver="GTiff") as file:
+            at = file.transform
+            return file.read(), (file.crs.to_epsg(), at.c, at.f, file.height, file.width)
+    except rasterio.errors.RasterioError as error:
+        raise StoreError("an image file cannot be read", place=str(path), next_step="vsat verify, then generate again") from error
+
+
+def folders_of(home: Path, keys: Sequence[tuple[str, date]]) -> list[Path]:
+    """The folders of (tile, day) pairs."""
+    return [image_folder(home, tile, day) for tile, day in keys]

@@ -1,0 +1,191 @@
+"""STAC for virtual images: an item beside each, and a static catalogue over them. No clock: times come from the images."""
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import date
+from itertools import groupby
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import antimeridian
+import numpy as np
+from pyproj import Transformer
+from shapely.geometry import Polygon, mapping
+
+from vsat.core.grid import TileGrid
+from vsat.errors import StoreError
+from vsat.hls import COMMON_NAMES, FILL, RESOLUTION_M, SCALE, WAVELENGTH_UM
+from vsat.io.durable import write_file
+
+if TYPE_CHECKING:
+    from vsat.io.publish import VirtualImage
+
+STAC_VERSION = "1.1.0"
+SCHEMAS = "https://stac-extensions.github.io"
+EXTENSIONS = tuple(
+    f"{SCHEMAS}/{name}/schema.json"
+    for name in ("classification/v1.1.0", "eo/v2.0.0", "file/v2.1.0", "processing/v1.2.0", "projection/v2.0.0", "raster/v2.0.0", "version/v1.2.0")
+)
+COG_TYPE = "image/tiff; application=geotiff; profile=cloud-optimized"
+TYPES = {".tif": COG_TYPE, ".png": "image/png", ".vrt": "application/xml"}
+LPCLOUD = "https://cmr.earthdata.nasa.gov/stac/LPCLOUD/collections"
+SHA256_MULTIHASH = "1220"  # multihash code of SHA-256 and its length
+EDGE_POINTS = 5  # along each side of the footprint: a tile's edge bends by some metres in longitude and latitude
+
+QA_FIELDS = (
+    (0, 2, "origin", ("observed", "filled_near", "filled_far", "prior_only")),
+    (2, 1, "extrapolated", ("no", "yes")),
+    (3, 1, "snow", ("no", "yes")),
+    (4, 1, "water", ("no", "yes")),
+    (5, 1, "change_suspected", ("no", "yes")),
+    (6, 1, "low_confidence", ("no", "yes")),
+    (7, 1, "no_value", ("no", "yes")),
+)
+
+
+def item_json(image: "VirtualImage", files: Sequence[Path]) -> bytes:
+    """The STAC item of an image over its other files, as UTF-8 JSON; equal images and files give equal bytes."""
+    return _dumped(_item(image, files))
+
+
+def read_item(path: Path) -> dict[str, Any]:
+    """An item as published.
+
+    Raises:
+        StoreError: it is missing or no JSON.
+    """
+    try:
+        item: dict[str, Any] = json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError) as error:
+        raise StoreError("there is no readable item", place=str(path), next_step="vsat verify, then generate again") from error
+    return item
+
+
+def write_catalogue(home: Path, region: str, folders: Sequence[Path]) -> None:
+    """`images/catalog.json` leads to a collection per tile, and each to the items of its images; relative links only.
+
+    Args:
+        home: the region's folder.
+        region: its name.
+        folders: one per published image.
+
+    Raises:
+        StoreError: an image's item cannot be read.
+    """
+    root = home / "images"
+    root.mkdir(parents=True, exist_ok=True)
+    tiles = []
+    for tile, members in groupby(sorted(folders), key=lambda folder: folder.parent.name):
+        items = [read_item(folder / f"{folder.name}.json") for folder in members]
+        write_file(root / tile / "collection.json", [_dumped(_collection(region, tile, items))])
+        tiles.append(tile)
+    links = [_link("root", "catalog.json"), _link("self", "catalog.json")]
+    links += [_link("child", f"{tile}/collection.json") for tile in tiles]
+    catalogue = {
+        "type": "Catalog", "stac_version": STAC_VERSION, "id": f"vsat-{region}", "title": f"Virtual images of {region}",
+        "description": f"Cloud-free reflectance with its uncertainty for region {region}.", "links": links[:1] + links[2:],
+    }  # fmt: skip
+    write_file(root / "catalog.json", [_dumped(catalogue)])
+
+
+def _item(image: "VirtualImage", files: Sequence[Path]) -> dict[str, Any]:
+    footprint, bbox = _footprint(image.grid)
+    day, asof = image.day.isoformat(), f"{image.asof.isoformat()}T00:00:00Z"
+    return {
+        "type": "Feature", "stac_version": STAC_VERSION, "stac_extensions": list(EXTENSIONS), "id": image.name,
+        "geometry": footprint, "bbox": bbox, "collection": f"vsat-T{image.grid.tile}",
+        "properties": {
+            "datetime": f"{day}T00:00:00Z", "start_datetime": f"{day}T00:00:00Z", "end_datetime": f"{day}T23:59:59Z",
+            "created": asof, "updated": asof, "gsd": RESOLUTION_M, "version": "1",
+            "proj:code": f"EPSG:{image.grid.epsg}", "proj:shape": list(image.grid.shape), "proj:transform": list(image.grid.transform)[:6],
+            "processing:level": "L4", "processing:lineage": f"vsat, {image.method}, from HLS L30 and S30",
+            "vsat:status": image.status, "vsat:method": image.method, "vsat:sources": list(image.sources), "vsat:facts": image.facts,
+        },
+        "links": [
+            _link("root", "../../catalog.json"), _link("parent", "../collection.json"), _link("collection", "../collection.json"),
+            *({"rel": "derived_from", "href": _source_href(name), "type": "application/geo+json"} for name in image.sources),
+        ],
+        "assets": {path.name.removeprefix(f"{image.name}.").rsplit(".", 1)[0] if path.suffix == ".tif" else _other(path): _asset(path, image.name) for path in files},
+    }  # fmt: skip
+
+
+def _other(path: Path) -> str:
+    """Asset key of a file that is no TIFF: `thumbnail`, `sr`, `sd`."""
+    return "thumbnail" if path.suffix == ".png" else path.name.split(".")[-2]
+
+
+def _asset(path: Path, name: str) -> dict[str, Any]:
+    content = path.read_bytes()
+    asset: dict[str, Any] = {
+        "href": f"./{path.name}",
+        "type": TYPES[path.suffix],
+        "file:size": len(content),
+        "file:checksum": SHA256_MULTIHASH + hashlib.sha256(content).hexdigest(),
+    }
+    key = path.name.removeprefix(f"{name}.").removesuffix(path.suffix)
+    if path.suffix == ".png":
+        return asset | {"roles": ["thumbnail"], "title": "true colour; hatched where prior only"}
+    if path.suffix == ".vrt":
+        return asset | {"roles": ["data" if key == "sr" else "uncertainty"], "title": "all bands as one layer"}
+    return asset | _raster(key)
+
+
+def _raster(key: str) -> dict[str, Any]:
+    """What an asset's TIFF holds."""
+    band = next((name for name, common in COMMON_NAMES.items() if common == key.removesuffix("_sd")), None)
+    if band is not None:
+        is_sd = key.endswith("_sd")
+        told = {"name": key, "data_type": "int16", "nodata": FILL, "raster:scale": SCALE, "raster:offset": 0.0, "unit": "1"}
+        seen = {} if is_sd else {"eo:common_name": key, "eo:center_wavelength": WAVELENGTH_UM[band]}
+        title = f"{band} standard deviation" if is_sd else f"{band} surface reflectance"
+        return {"title": title, "roles": ["uncertainty"] if is_sd else ["data", "reflectance"], "bands": [told | seen]}
+    if key == "qa":
+        return {"title": "quality bits", "roles": ["data", "data-mask"], "bands": [{"name": "qa", "data_type": "uint8"}], "classification:bitfields": _bitfields()}
+    if key == "age":
+        names = ("last", "next", "count")
+        return {"title": "days since and until a clear look, and their number", "roles": ["metadata"], "bands": [{"name": n, "data_type": "int16", "nodata": FILL} for n in names]}
+    return {"title": "one-based index into vsat:sources", "roles": ["metadata"], "bands": [{"name": "src", "data_type": "uint16", "nodata": 0}]}
+
+
+def _bitfields() -> list[dict[str, Any]]:
+    return [
+        {"name": name, "offset": offset, "length": length, "classes": [{"value": value, "name": word} for value, word in enumerate(words)]}
+        for offset, length, name, words in QA_FIELDS
+    ]
+
+
+def _footprint(grid: TileGrid) -> tuple[dict[str, Any], list[float]]:
+    """The grid's outline in degrees as GeoJSON, split at 180, and its bounding box."""
+    west, south, east, north = grid.bounds
+    share = np.linspace(0, 1, EDGE_POINTS)[:-1]
+    x = np.concatenate([west + (east - west) * share, np.full(4, east), east - (east - west) * share, np.full(4, west)])
+    y = np.concatenate([np.full(4, south), south + (north - south) * share, np.full(4, north), north - (north - south) * share])
+    lon, lat = Transformer.from_crs(grid.epsg, 4326, always_xy=True).transform(x, y)
+    outline = antimeridian.fix_polygon(Polygon(np.column_stack([lon, lat]).round(6)))
+    return json.loads(json.dumps(mapping(outline))), [round(value, 6) for value in antimeridian.bbox(outline)]
+
+
+def _collection(region: str, tile: str, items: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    times = sorted(item["properties"]["datetime"] for item in items)
+    links = [_link("root", "../catalog.json"), _link("parent", "../catalog.json")]
+    links += [_link("item", f"./{item['id']}/{item['id']}.json", "application/geo+json") for item in items]
+    return {
+        "type": "Collection", "stac_version": STAC_VERSION, "id": f"vsat-T{tile}", "title": f"{region}, tile {tile}",
+        "description": f"Virtual images of region {region} on HLS tile {tile}.", "license": "other",
+        "keywords": ["HLS", "gap filling", "surface reflectance", "uncertainty"],
+        "extent": {"spatial": {"bbox": [items[0]["bbox"]]}, "temporal": {"interval": [[times[0], times[-1]]]}},
+        "links": links,
+    }  # fmt: skip
+
+
+def _link(rel: str, href: str, kind: str = "application/json") -> dict[str, str]:
+    return {"rel": rel, "href": href if href.startswith(".") else f"./{href}", "type": kind}
+
+
+def _source_href(granule: str) -> str:
+    return f"{LPCLOUD}/HLS{granule.split('.')[1]}_2.0/items/{granule}"
+
+
+def _dumped(value: Mapping[str, Any]) -> bytes:
+    return (json.dumps(value, indent=1, sort_keys=True, allow_nan=False) + "\n").encode()
