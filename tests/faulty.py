@@ -55,7 +55,6 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         url = urlsplit(self.path)
-        self.query = {key: values[-1] for key, values in parse_qs(url.query).items()}
         with self.state.lock:
             self.state.log.append(Request(url.path, url.query, dict(self.headers)))
             waiting = self.state.faults.get(url.path)
@@ -71,10 +70,19 @@ class Handler(BaseHTTPRequestHandler):
         except (BrokenPipeError, ConnectionResetError):
             self.close_connection = True
 
+    def do_HEAD(self) -> None:
+        """Only the length, for clients such as GDAL that ask first; never faulty, never logged."""
+        body, headers = self._body(urlsplit(self.path).path)
+        self.send_response(404 if body is None else 200)
+        for key, value in {"Content-Length": str(len(body or b"")), "Accept-Ranges": "bytes", **headers}.items():
+            self.send_header(key, value)
+        self.end_headers()
+
     def _body(self, path: str) -> tuple[bytes | None, dict[str, str]]:
         if self.state.pages is not None and path in ("/", "/search"):
             host = f"http://{self.headers['Host']}"
-            page = root(host) if path == "/" else self.state.pages({**self.query, "host": host})
+            query = {key: values[-1] for key, values in parse_qs(urlsplit(self.path).query).items()}
+            page = root(host) if path == "/" else self.state.pages({**query, "host": host})
             return json.dumps(page).encode(), {"Content-Type": "application/json"}
         return self.state.files.get(path), {}
 

@@ -124,8 +124,12 @@ def cmr_item(
         "geometry": None,
         "bbox": [13.5, 51.4, 15.1, 52.4],
         "properties": {
-            "datetime": moment, "start_datetime": moment, "end_datetime": moment, "eo:cloud_cover": cloud_cover, **properties,
+            "datetime": moment,
+            "start_datetime": moment,
+            "end_datetime": moment,
+            "eo:cloud_cover": cloud_cover,
+            **properties,
         },
-        "links": [{"rel": "self", "href": f"https://cmr.earthdata.nasa.gov/stac/LPCLOUD/collections/{collection}/items/{name}"}],
+        "links": [{"rel": "self", "href": f"https://cmr.earthdata.nasa.gov/stac/LPCLOUD/{collection}/items/{name}"}],
         "assets": assets,
-    }  # fmt: skip
+    }

@@ -294,7 +294,7 @@ def test_the_demo_region_is_one_window_of_330_pixels() -> None:
     demo = load_region(Path(__file__).parents[1] / "regions" / "demo.yaml")
     (grid,) = demo.grids()
     assert (demo.name, grid.tile, grid.shape) == ("demo", "33UVP", (330, 330))
-    assert len(demo.dates(date(2030, 1, 1))) == 37
+    assert len(demo.dates(date(2030, 1, 1))) == 34
 
 
 def test_parts_can_be_made_in_code() -> None:

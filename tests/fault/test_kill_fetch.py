@@ -1,4 +1,4 @@
-"""kill -9 at every write of fetch: what is seen is old or new, and the next fetch ends where an undisturbed one does."""
+"""kill -9 at every write of fetch: what is seen is old or new, and the next fetch ends as an undisturbed one does."""
 
 import shutil
 from collections.abc import Iterator
@@ -53,7 +53,9 @@ def revised(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     shutil.copytree(folder, later)
     name = archive.items(later)[0]["id"]
     refl_byx, fmask_yx = archive.pixels(later, name)
-    archive.revise(later, name, refl_byx + np.int16(7), fmask_yx ^ np.uint8(64), updated=datetime(2025, 1, 1, tzinfo=UTC))
+    archive.revise(
+        later, name, refl_byx + np.int16(7), fmask_yx ^ np.uint8(64), updated=datetime(2025, 1, 1, tzinfo=UTC)
+    )
     return later
 
 
@@ -69,7 +71,9 @@ def receipts(home: Path) -> list[Receipt]:
 
 
 def objects(home: Path) -> dict[str, bytes]:
-    return {path.relative_to(home).as_posix(): path.read_bytes() for path in (home / "cubes").rglob("*") if path.is_file()}
+    return {
+        path.relative_to(home).as_posix(): path.read_bytes() for path in (home / "cubes").rglob("*") if path.is_file()
+    }
 
 
 def seen(home: Path, region: Region) -> dict[str, tuple[bytes, bytes]]:

@@ -24,7 +24,7 @@ import urllib3
 from requests.adapters import HTTPAdapter
 from requests.auth import AuthBase
 
-from vsat.io.trust import Endpoint, netloc, refusal
+from vsat.io.trust import Endpoint, is_loopback, netloc, refusal
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -124,6 +124,8 @@ class Client:
     def __init__(self, endpoint: Endpoint) -> None:
         self.endpoint = endpoint
         self._session = requests.Session()
+        self._session.trust_env = False  # requests would read the whole environment and .netrc at each request
+        self._session.verify = os.environ.get("REQUESTS_CA_BUNDLE") or os.environ.get("CURL_CA_BUNDLE") or True
         self._session.headers["Accept-Encoding"] = "identity"  # ranges and lengths then mean what they say
         self._session.mount("https://", HTTPAdapter(pool_connections=8, pool_maxsize=32))
         self._session.mount("http://", HTTPAdapter(pool_connections=8, pool_maxsize=32))
@@ -183,6 +185,7 @@ class Client:
                 stream=True,
                 allow_redirects=False,
                 timeout=(patience.connect_s, patience.silence_s),
+                proxies=_proxies(netloc(url)),
                 auth=_Header(login.header(url, self.endpoint)),
             )
             if answer.status_code not in _MOVED or "Location" not in answer.headers:
@@ -211,7 +214,9 @@ class Client:
 
     def _json(self, url: str, patience: Patience) -> dict[str, str]:
         timeout = (patience.connect_s, patience.silence_s)
-        answer = self._session.get(url, timeout=timeout, allow_redirects=False, auth=_Header(""))
+        answer = self._session.get(
+            url, timeout=timeout, allow_redirects=False, proxies=_proxies(netloc(url)), auth=_Header("")
+        )
         if answer.status_code != HTTPStatus.OK:
             raise AttemptError(f"no read token from Planetary Computer: HTTP {answer.status_code}")
         try:
@@ -219,6 +224,13 @@ class Client:
             return {"msft:expiry": str(found["msft:expiry"]), "token": str(found["token"])}
         except (ValueError, KeyError, TypeError):
             raise AttemptError("no read token from Planetary Computer: not the JSON expected") from None
+
+
+@lru_cache(maxsize=64)
+def _proxies(place: str) -> dict[str, str]:
+    """The proxies that the environment names for a host; none for this machine."""
+    host = urlsplit(f"//{place}").hostname or ""
+    return {} if is_loopback(host) else requests.utils.get_environ_proxies(f"https://{place}")
 
 
 @lru_cache(maxsize=8)

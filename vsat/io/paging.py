@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator, Mapping
 from datetime import date, timedelta
 from typing import Any
+from urllib.parse import urlsplit
 
 from pyproj import Transformer
 from pystac import Link, STACError
@@ -23,7 +24,7 @@ from urllib3 import Retry
 from vsat.core.grid import TileGrid
 from vsat.errors import CatalogueDown
 from vsat.io.download import Patience
-from vsat.io.trust import Endpoint, netloc, without_secrets
+from vsat.io.trust import Endpoint, is_loopback, netloc, without_secrets
 
 log = logging.getLogger(__name__)
 
@@ -103,6 +104,7 @@ class _Asking:
             raise_on_status=False,
         )
         self._io = StacApiIO(timeout=(patience.connect_s, patience.silence_s), max_retries=retry)
+        self._io.session.trust_env = not is_loopback(urlsplit(endpoint.url).hostname or "")  # no proxy to this machine
         self._client: Client | None = None
 
     def close(self) -> None:

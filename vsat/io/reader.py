@@ -288,7 +288,7 @@ def _locate(layout: tiff.Layout, mark: bytes, grid: TileGrid) -> tuple[_Place, f
     if zone != grid.epsg:
         raise AttemptError(f"its projection is {zone or 'no UTM on WGS 84'}, the tile's is EPSG:{grid.epsg}", "final")
     size = grid.resolution_m
-    if not np.allclose(transform[:2] + transform[3:5], (size, 0, 0, -size), rtol=0, atol=1e-6):
+    if max(abs(a - b) for a, b in zip(transform, (size, 0, transform.c, 0, -size, transform.f), strict=False)) > 1e-6:
         raise AttemptError(f"its pixels are {transform[0]} x {-transform[4]} m, the tile's {size}", "final")
     down, right = (transform.f - grid.y0) / size, (grid.x0 - transform.c) / size
     if max(abs(down - round(down)), abs(right - round(right))) > _PIXEL_TOLERANCE:

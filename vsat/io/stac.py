@@ -16,7 +16,7 @@ from shapely.geometry import Polygon, mapping
 from vsat.core.grid import TileGrid
 from vsat.errors import StoreError
 from vsat.hls import COMMON_NAMES, FILL, RESOLUTION_M, SCALE, WAVELENGTH_UM
-from vsat.io.durable import write_file
+from vsat.io.durable import PARTIAL, write_file
 
 if TYPE_CHECKING:
     from vsat.io.publish import VirtualImage
@@ -75,6 +75,8 @@ def write_catalogue(home: Path, region: str, folders: Sequence[Path]) -> None:
     """
     root = home / "images"
     root.mkdir(parents=True, exist_ok=True)
+    for left in (*root.glob(f"*{PARTIAL}"), *root.glob(f"*/*.json.*{PARTIAL}")):  # of a killed writer
+        left.unlink(missing_ok=True)
     tiles = []
     for tile, members in groupby(sorted(folders), key=lambda folder: folder.parent.name):
         items = [read_item(folder / f"{folder.name}.json") for folder in members]

@@ -59,7 +59,7 @@ def _on_cluster(
 
     with Client(scheduler, set_as_default=False) as client:  # type: ignore[no-untyped-call]
         futures = client.map(one, jobs, pure=False)
-        _watch(futures, as_completed(futures), progress)  # type: ignore[no-untyped-call]
+        _watch(futures, as_completed(futures, loop=client.loop), progress)  # type: ignore[no-untyped-call]
         results: list[Result] = client.gather(futures)
         return results
 
@@ -71,6 +71,7 @@ def _watch(futures: Sequence[Future[Any]], ended: Any, progress: Progress | None
             future.result()
             if progress is not None:
                 progress(count, len(futures))
-    finally:
+    except BaseException:
         for future in futures:
-            future.cancel()  # no effect on those that have ended
+            future.cancel()
+        raise

@@ -1,0 +1,186 @@
+"""The flows on Prefect's own test server: states, exit codes, artifacts, retries. One server for the session."""
+
+import os
+from collections.abc import Iterator
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import pytest
+from faulty import serving
+from regions import END, START, TEXT, tiny, write_archive, write_region
+
+from vsat.config import load_region
+from vsat.errors import AccessError, CatalogueDown, ExitCode, InputError, ReadError
+from vsat.hls import GranuleId
+from vsat.io.archive import withhold
+from vsat.stages.status import region_status
+
+pytestmark = [pytest.mark.flow, pytest.mark.slow]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Prefect with a home of its own: nothing of this person's is read or written."""
+    patch = pytest.MonkeyPatch()
+    for name in list(os.environ):
+        if name.startswith("PREFECT_"):
+            patch.delenv(name)
+    patch.setenv("PREFECT_HOME", str(tmp_path_factory.mktemp("prefect")))
+    patch.setenv("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
+    patch.setenv("DO_NOT_TRACK", "1")
+    from prefect.testing.utilities import prefect_test_harness
+
+    with prefect_test_harness(server_startup_timeout=120):
+        yield
+    patch.undo()
+
+
+@pytest.fixture(scope="module")
+def region_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny(tmp_path_factory.mktemp("flows"))
+
+
+def artifacts(key: str) -> list[Any]:
+    """Artifacts of a key, newest first."""
+    from prefect.client.orchestration import get_client
+    from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterKey
+    from prefect.client.schemas.sorting import ArtifactSort
+
+    with get_client(sync_client=True) as client:
+        wanted = ArtifactFilter(key=ArtifactFilterKey(any_=[key]))
+        return client.read_artifacts(artifact_filter=wanted, sort=ArtifactSort.CREATED_DESC)
+
+
+def test_a_night_ends_completed_with_report_table_and_progress(region_file: Path) -> None:
+    from flows.nightly import nightly
+    from flows.settings import exit_code
+
+    state = nightly(str(region_file), END, return_state=True)
+    assert (state.name, exit_code(state)) == ("Completed", ExitCode.DONE)
+    assert "7 images made" in str(state.message)
+    assert run_of(state).name == "nightly tiny 2023-06-30"
+    report = artifacts("tiny-nightly-report")[0].data
+    assert "data:image/png;base64," in report
+    assert len(report) < 200_000
+    assert "2023-06-30" in str(artifacts("tiny-images")[0].data)
+    assert {artifact.data for artifact in artifacts("tiny-progress")} == {100.0}
+
+
+def run_of(state: Any) -> Any:
+    from prefect.client.orchestration import get_client
+
+    with get_client(sync_client=True) as client:
+        return client.read_flow_run(state.state_details.flow_run_id)
+
+
+def test_a_late_run_behind_a_later_night_has_nothing_to_do(region_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import flows.nightly as module
+
+    assert module.nightly(str(region_file), END, return_state=True).name == "Completed"
+    monkeypatch.setattr(module, "run_day", lambda: date(2023, 6, 29))
+    state = module.nightly(str(region_file), return_state=True)
+    assert state.name == "NothingToDo"
+    assert state.is_completed()
+
+
+def test_the_first_of_late_runs_stands_for_today(region_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import flows.nightly as module
+
+    monkeypatch.setattr(module, "run_day", lambda: date(2023, 7, 2))
+    monkeypatch.setattr(module, "today", lambda: date(2023, 7, 9))
+    assert module.nightly(str(region_file), return_state=True).is_completed()
+    assert region_status(load_region(region_file))["up_to"] == "2023-07-09"
+
+
+def test_fetch_then_generate_then_backfill(tmp_path: Path) -> None:
+    from flows.backfill import backfill
+    from flows.fetch import fetch
+    from flows.generate import generate
+
+    file = tiny(tmp_path)
+    state = fetch(str(file), START, date(2023, 5, 20), return_state=True)
+    assert state.name == "Completed"
+    scenes = sum(region_status(load_region(file))["scenes"].values())
+    assert f"{scenes} scenes fetched" in str(state.message)
+    assert generate(str(file), START, date(2023, 5, 12), END, "skip", return_state=True).name == "Completed"
+    assert sum(region_status(load_region(file))["images"].values()) == 2
+    assert backfill(str(file), START, END, "missing", return_state=True).name == "Completed"
+    assert region_status(load_region(file))["images"] == {"final": 7}
+    assert artifacts("tiny-backfill-progress")[0].data == 100.0
+
+
+def test_no_scenes_and_all_cloudy_are_answers_and_a_dead_catalogue_is_a_failure(tmp_path: Path) -> None:
+    from flows.nightly import nightly
+    from flows.settings import exit_code
+
+    empty = write_region(tmp_path / "a", "empty")
+    write_archive(load_region(empty))
+    withhold(tmp_path / "a" / "archive", date(2023, 1, 1))
+    state = nightly(str(empty), END, return_state=True)
+    assert (state.name, state.type.value, exit_code(state)) == ("NoScenes", "COMPLETED", ExitCode.NO_SCENES)
+    assert "No scenes" in artifacts("empty-nightly-report")[0].data
+
+    white = write_region(tmp_path / "b", "white", text=TEXT + "cloud: {{max_cover: 0}}\n", end=date(2023, 5, 20))
+    write_archive(load_region(white), end=date(2023, 5, 20))
+    state = nightly(str(white), END, return_state=True)
+    assert (state.name, state.type.value, exit_code(state)) == ("AllCloudy", "COMPLETED", ExitCode.ALL_CLOUDY)
+
+    with serving() as server:  # every answer is 404
+        text = TEXT.replace("kind: archive, path: archive", f"kind: stac, url: '{server.url}'")
+        dead = write_region(tmp_path / "c", "dead", text=text)
+        state = nightly(str(dead), END, return_state=True)
+    assert (state.name, state.type.value, exit_code(state)) == ("CatalogueDown", "FAILED", ExitCode.CATALOGUE_DOWN)
+    assert "Catalogue down" in artifacts("dead-nightly-report")[0].data
+
+
+def test_a_damaged_scene_is_work_that_failed_and_the_rest_is_done(tmp_path: Path) -> None:
+    from flows.nightly import nightly
+    from flows.settings import exit_code
+
+    file = tiny(tmp_path)
+    torn = sorted(tmp_path.glob("archive/HLSS30_2.0/*/*.B04.tif"))[3]
+    torn.write_bytes(torn.read_bytes()[:200])
+    state = nightly(str(file), END, return_state=True)
+    assert (state.name, state.type.value, exit_code(state)) == ("WorkFailed", "FAILED", ExitCode.FAILED)
+    key = GranuleId.from_string(torn.name.removesuffix(".B04.tif")).scene
+    assert f"| {key} |" in artifacts("tiny-nightly-report")[0].data
+    assert sum(region_status(load_region(file))["images"].values()) == 7
+
+
+def test_a_region_that_cannot_be_used_is_bad_input(tmp_path: Path) -> None:
+    from flows.nightly import nightly
+    from flows.settings import exit_code
+
+    state = nightly(str(tmp_path / "absent.yaml"), END, return_state=True)
+    assert state.is_failed()
+    assert exit_code(state) == ExitCode.BAD_INPUT
+
+
+@pytest.mark.parametrize(
+    ("error", "calls"), [(ReadError("reset"), 3), (CatalogueDown("503"), 3), (AccessError("401"), 1), (InputError("?"), 1)]
+)
+def test_retries_where_they_help(error: Exception, calls: int) -> None:
+    from prefect import flow
+
+    from flows.settings import coarse
+
+    seen: list[int] = []
+
+    def one(job: int) -> int:
+        seen.append(job)
+        raise error
+
+    task = coarse(one, name="one", retries=2).with_options(retry_delay_seconds=0, retry_jitter_factor=None)
+    state = flow(lambda: task([1]), name="try")(return_state=True)
+    assert state.is_failed()
+    assert len(seen) == calls
+
+
+@pytest.mark.parametrize(("jobs", "most", "sizes"), [(0, 4, []), (3, 4, [1, 1, 1]), (9, 4, [3, 3, 3]), (41, 40, [2] * 20 + [1])])
+def test_few_coarse_tasks(jobs: int, most: int, sizes: list[int]) -> None:
+    from flows.settings import batches
+
+    groups = batches(range(jobs), most)
+    assert [len(group) for group in groups] == sizes
+    assert [job for group in groups for job in group] == list(range(jobs))

@@ -1,0 +1,172 @@
+"""The local stack as `vsat up` starts it: a schedule fires, a backfill runs from its deployment, and nothing is left."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+import requests
+from regions import tiny
+
+from vsat.config import load_region
+from vsat.errors import VsatError
+from vsat.stack import stack
+from vsat.stages.status import region_status
+
+pytestmark = [pytest.mark.flow, pytest.mark.slow, pytest.mark.timeout(240)]
+SHOWN = {"tiny-nightly-report", "tiny-images", "tiny-progress"}
+
+
+@dataclass(frozen=True)
+class Up:
+    """A running `vsat up`."""
+
+    api: str
+    folder: Path
+    region: Path
+    process: subprocess.Popen[str]
+
+    def ask(self, what: str, **body: Any) -> list[dict[str, Any]]:
+        answer = requests.post(f"{self.api}/{what}/filter", json=body, timeout=20)
+        answer.raise_for_status()
+        found: list[dict[str, Any]] = answer.json()
+        return found
+
+    def runs(self, flow: str, state: str) -> list[dict[str, Any]]:
+        return self.ask("flow_runs", flows={"name": {"any_": [flow]}}, flow_runs={"state": {"type": {"any_": [state]}}})
+
+    def keys(self, run: dict[str, Any]) -> set[str]:
+        return {one["key"] for one in self.ask("artifacts", artifacts={"flow_run_id": {"any_": [run["id"]]}})}
+
+
+@pytest.fixture(scope="module")
+def up(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Up]:
+    folder = tmp_path_factory.mktemp("live")
+    region = tiny(folder)
+    command = [sys.executable, "-m", "vsat.cli", "up", str(region), "--folder", str(folder / "stack"), "--port", "0"]
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")}
+    # a wrong address in the caller's environment must not leak into the stack
+    environment = clean | {"PREFECT_API_URL": "http://127.0.0.1:9/api", "VSAT_WORKERS": "2"}
+    process = subprocess.Popen(
+        [*command, "--every-s", "45"], stdout=subprocess.PIPE, text=True, env=environment, start_new_session=True
+    )
+    try:
+        assert process.stdout is not None
+        lines = [process.stdout.readline() for _ in range(5)]
+        found = re.search(r"http://127\.0\.0\.1:\d+", lines[0])
+        assert found, lines
+        yield Up(found[0] + "/api", folder / "stack", region, process)
+    finally:
+        if process.poll() is None:
+            process.kill()
+        process.wait(30)
+
+
+def until(wanted: Callable[[], Any], seconds: float, what: str) -> Any:
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        if found := wanted():
+            return found
+        time.sleep(1)
+    raise AssertionError(f"not within {seconds} s: {what}")
+
+
+def test_a_schedule_fires_and_a_backfill_started_from_its_deployment_finishes(up: Up) -> None:
+    command = [sys.executable, "-m", "prefect", "--no-prompt", "deployment", "run", "backfill/tiny"]
+    environment = dict(os.environ) | {"PREFECT_API_URL": up.api, "PREFECT_HOME": str(up.folder / "client")}
+    given = ["-p", "start=2023-05-01", "-p", "end=2023-05-20", "-p", "policy=replace"]
+    subprocess.run([*command, *given], env=environment, check=True, capture_output=True, timeout=60)
+
+    night = until(lambda: up.runs("nightly", "COMPLETED"), 100, "a scheduled night")[0]
+    past = until(lambda: up.runs("backfill", "COMPLETED"), 60, "the backfill")[0]
+
+    assert night["auto_scheduled"]
+    late = datetime.fromisoformat(night["start_time"]) - datetime.fromisoformat(night["expected_start_time"])
+    assert abs(late.total_seconds()) < 60
+    assert night["name"].startswith("nightly tiny 20")
+    assert up.keys(night) >= SHOWN
+    assert up.keys(past) >= {"tiny-backfill-report", "tiny-backfill-progress"}
+    assert past["work_queue_name"] == "backfill"
+    assert up.runs("nightly", "FAILED") == up.runs("backfill", "FAILED") == []
+    status = region_status(load_region(up.region))
+    assert sum(status["images"].values()) == 7
+    assert status["up_to"] == night["expected_start_time"][:10]
+
+
+def test_the_schedule_keeps_creating_runs(up: Up) -> None:
+    """With some versions of SQLAlchemy the scheduler makes none, and says nothing."""
+    assert len(up.runs("nightly", "SCHEDULED")) >= 3
+
+
+def test_deployments_are_forms_of_dates_and_choices_and_one_run_at_a_time(up: Up) -> None:
+    made = {one["name"] + "/" + one["entrypoint"]: one for one in up.ask("deployments")}
+    assert sorted(made) == [f"tiny/flows.{verb}.{verb}" for verb in ("backfill", "fetch", "generate", "nightly")]
+    form = made["tiny/flows.backfill.backfill"]["parameter_openapi_schema"]["properties"]
+    assert form["start"]["format"] == "date"
+    assert "replace" in json.dumps(form["policy"])
+    for one in made.values():
+        assert one["concurrency_limit"] == 1 or one["global_concurrency_limit"]["limit"] == 1
+        assert one["concurrency_options"]["collision_strategy"] == "ENQUEUE"
+        assert one["parameters"] == {"region": str(up.region)}
+    assert {one["name"] for one in up.ask("automations")} == {"vsat: no heartbeat", "vsat: stuck pending"}
+
+
+def test_vsat_lines_reach_the_logs_of_a_run(up: Up) -> None:
+    run = up.runs("nightly", "COMPLETED")[-1]
+    lines = up.ask("logs", logs={"flow_run_id": {"any_": [run["id"]]}})
+    assert any(line["name"].startswith("vsat.") for line in lines)
+
+
+def test_ctrl_c_ends_everything(up: Up) -> None:
+    assert children_of(up.folder)
+    up.process.send_signal(signal.SIGINT)
+    assert up.process.wait(60) == 0
+    until(lambda: not children_of(up.folder), 10, f"no process of {up.folder}")
+
+
+def children_of(folder: Path) -> list[int]:
+    """Processes of the stack in `folder`, by the home in their environment."""
+    mark = f"PREFECT_HOME={folder / 'prefect'}".encode()
+    found = []
+    for path in Path("/proc").glob("[0-9]*/environ"):
+        try:
+            if mark in path.read_bytes():
+                found.append(int(path.parent.name))
+        except OSError:  # gone meanwhile, or not ours
+            continue
+    return found
+
+
+def test_children_die_with_a_parent_that_is_killed(tmp_path: Path) -> None:
+    script = f"""
+import os, pathlib, sys, time
+from vsat.stack import child
+with child([sys.executable, "-c", "import time; time.sleep(100)"], pathlib.Path({str(tmp_path / "log")!r}), dict(os.environ)) as it:
+    print(it.pid, flush=True)
+    time.sleep(100)
+"""
+    with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True) as parent:
+        assert parent.stdout is not None
+        pid = int(parent.stdout.readline())
+        parent.kill()
+    until(lambda: not Path(f"/proc/{pid}").exists() or "Z" in Path(f"/proc/{pid}/stat").read_text(), 10, "its end")
+
+
+def test_a_taken_port_is_told(tmp_path: Path) -> None:
+    import socket
+
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        port = other.getsockname()[1]
+        with pytest.raises(VsatError, match=f"port {port} is taken"), stack([], tmp_path, port=port):
+            pass

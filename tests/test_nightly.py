@@ -1,0 +1,195 @@
+"""A night without Prefect: from the watermark, safe to repeat, and every outcome told apart."""
+
+import shutil
+from datetime import date, timedelta
+from pathlib import Path
+
+import pytest
+from regions import END, START, tiny, write_archive, write_region
+
+from vsat.config import Region, load_region
+from vsat.errors import AllCloudy, CatalogueDown, ExitCode, NoScenes
+from vsat.io.archive import withhold
+from vsat.io.ledger import Ledger, Receipt
+from vsat.io.scenes import ledger_path
+from vsat.stages.fetch import FAILED, FetchReport
+from vsat.stages.generate import GenerateReport, Policy
+from vsat.stages.nightly import WATERMARK, is_finished, nightly, plan_night
+from vsat.stages.report import RunReport, before_after, markdown, tile_date_table
+from vsat.stages.status import region_status, verify
+
+FETCHED = FetchReport(("33UVP",), "", "", 0, 0, 0, 0, 0, 0, (), 1, 0, (), 0, None, 1)
+
+
+def made(region: Region) -> GenerateReport:
+    return GenerateReport(region.name, "", (), (), 0, ())
+
+
+@pytest.fixture(scope="module")
+def region_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny(tmp_path_factory.mktemp("nightly"))
+
+
+@pytest.fixture
+def region(tmp_path: Path) -> Region:
+    return load_region(write_region(tmp_path))
+
+
+class Stages:
+    """Stages that do nothing and remember for which days they were called."""
+
+    def __init__(self, error: Exception | None = None) -> None:
+        self.fetched: list[tuple[date, date]] = []
+        self.generated: list[tuple[date, date, date]] = []
+        self.error = error
+
+    def fetch(self, region: Region, start: date, end: date) -> FetchReport:
+        if self.error:
+            raise self.error
+        self.fetched.append((start, end))
+        return FETCHED
+
+    def generate(self, region: Region, start: date, end: date, day: date, policy: Policy) -> GenerateReport:
+        assert policy == "missing"
+        self.generated.append((start, end, day))
+        return made(region)
+
+
+def night(region: Region, day: date, error: Exception | None = None) -> Stages:
+    stages = Stages(error)
+    nightly(region, day, fetch=stages.fetch, generate=stages.generate)
+    return stages
+
+
+def test_a_night_works_from_the_watermark_less_the_look_back(region: Region) -> None:
+    first = night(region, date(2023, 5, 20))
+    assert first.fetched == [(START, date(2023, 5, 20))]
+    assert first.generated == [(START, date(2023, 5, 20), date(2023, 5, 20))]
+    assert night(region, date(2023, 5, 21)).fetched == [(date(2023, 5, 10), date(2023, 5, 21))]
+    # three lost nights: what they would have fetched is fetched now
+    assert night(region, date(2023, 5, 25)).fetched == [(date(2023, 5, 11), date(2023, 5, 25))]
+
+
+def test_the_look_back_does_not_reach_before_the_period_nor_a_night_beyond_it(region: Region) -> None:
+    night(region, START + timedelta(3))
+    assert plan_night(region, START + timedelta(4)).fetch_from == START
+    late = plan_night(region, END + timedelta(5))
+    assert (late.fetch_to, late.generate_to, late.day) == (END, END, END + timedelta(5))
+
+
+def test_long_after_the_period_nothing_is_fetched_but_images_become_final(region: Region) -> None:
+    night(region, END + timedelta(30))
+    after = night(region, END + timedelta(60))
+    assert after.fetched == []
+    assert after.generated == [(START, END, END + timedelta(60))]
+
+
+def test_a_failed_scene_is_asked_for_again_until_its_images_are_final(region: Region) -> None:
+    night(region, date(2023, 6, 20))
+    with Ledger(ledger_path(region.home)) as ledger:
+        ledger.record(Receipt(FAILED, "33UVP/2023-06-02/L30", "failed", facts={"reason": "torn"}))
+    assert plan_night(region, date(2023, 6, 21)).fetch_from == date(2023, 6, 2)
+    assert plan_night(region, date(2023, 6, 29)).fetch_from == date(2023, 6, 10)  # 20 days on: final_after_days
+
+
+def test_an_older_night_leaves_the_watermark_and_is_known_to_be_finished(region: Region) -> None:
+    night(region, date(2023, 6, 10))
+    assert is_finished(region, date(2023, 6, 9))
+    assert not is_finished(region, date(2023, 6, 10))
+    again = night(region, date(2023, 5, 5))
+    assert again.fetched == [(START, date(2023, 5, 5))]
+    with Ledger(ledger_path(region.home)) as ledger:
+        assert ledger.watermark(WATERMARK) == date(2023, 6, 10)
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [(CatalogueDown("HTTP 503"), "Catalogue down"), (NoScenes("none"), "No scenes"), (AllCloudy("white"), "All cloudy")],
+)
+def test_each_outcome_is_raised_and_reported_and_moves_no_watermark(region: Region, error: Exception, words: str) -> None:
+    with pytest.raises(type(error)):
+        night(region, date(2023, 5, 20), error)
+    text = (region.home / "reports" / "nightly-2023-05-20.md").read_text()
+    assert words in text
+    assert str(error) in text
+    assert region_status(region)["up_to"] is None
+
+
+def test_a_failed_scene_makes_the_exit_code_1_and_is_named_in_the_report(region: Region) -> None:
+    torn = FetchReport(**{**vars(FETCHED), "failed": 1, "failures": (("33UVP/2023-05-02/L30", "torn"),)})
+    report = nightly(region, START, fetch=lambda *_: torn, generate=lambda *_: made(region))
+    assert report.exit_code == ExitCode.FAILED
+    assert "| 33UVP/2023-05-02/L30 | torn |" in markdown(region, report)
+
+
+def test_a_real_night_makes_images_and_repeating_it_changes_nothing(region_file: Path) -> None:
+    region = load_region(region_file)
+    assert region.catalogue.path is not None
+    withhold(region.catalogue.path, date(2023, 6, 10))
+    report = nightly(region, date(2023, 6, 10))
+    assert report.fetch is not None
+    assert report.generate is not None
+    assert report.fetch.fetched > 8
+    assert [key for key, _ in report.generate.images] == [
+        f"33UVP/{day}" for day in ("2023-05-01", "2023-05-11", "2023-05-21", "2023-05-31", "2023-06-10")
+    ]
+    before = bytes_of(region)
+    again = nightly(region, date(2023, 6, 10))
+    assert (again.fetch and again.fetch.fetched, again.generate and again.generate.images) == (0, ())
+    assert bytes_of(region) == before
+
+    withhold(region.catalogue.path, None)
+    later = nightly(region, END)
+    assert later.fetch is not None
+    assert later.fetch.fetched > 0
+    assert later.fetch.start == "2023-05-31"  # the watermark less ten days
+    assert "data:image/png;base64," in markdown(region, later)
+    assert len(markdown(region, later)) < 200_000
+    rows = tile_date_table(region)
+    assert [row["date"] for row in rows] == sorted((row["date"] for row in rows), reverse=True)
+    assert len(rows) == 7
+    assert "observed" in rows[0]["33UVP"]
+    assert region_status(region)["up_to"] == END.isoformat()
+
+
+def bytes_of(region: Region) -> dict[str, bytes]:
+    folders = [region.home / "cubes", region.home / "images"]
+    return {str(path): path.read_bytes() for folder in folders for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+def test_verify_finds_what_is_missing_altered_and_nobodys(region_file: Path, tmp_path: Path) -> None:
+    region = load_region(region_file)
+    if not region.home.exists():
+        nightly(region, END)
+    shutil.copytree(region.home, tmp_path / "var" / "tiny")
+    copy = load_region(shutil.copy(region_file, tmp_path / "tiny.yaml"))
+    assert verify(copy).problems == ()
+    objects = sorted(copy.home.glob("cubes/*/*/reflectance/c.*"))
+    objects[0].unlink()
+    objects[1].write_bytes(objects[1].read_bytes()[:-1] + b"!")
+    stranger = objects[2].with_name("c.300.0.0.0.0")
+    stranger.write_bytes(b"?")
+    problems = verify(copy).problems
+    assert [line.split(":")[0] for line in problems] == ["missing", "altered", "nobody's"]
+    assert "c.300" in problems[2]
+    assert before_after(copy, "33UVP/2023-06-10").startswith("data:image/png;base64,")
+
+
+def test_a_status_of_a_region_never_worked_on_makes_no_ledger(region: Region) -> None:
+    assert region_status(region)["images"] == {}
+    assert verify(region).objects == 0
+    assert not region.home.exists()
+
+
+def test_a_report_survives_a_scene_that_cannot_be_shown(tmp_path: Path) -> None:
+    region = load_region(write_region(tmp_path, end=date(2023, 5, 31)))
+    write_archive(region, end=date(2023, 5, 31))
+    report = nightly(region, date(2023, 5, 31))
+    for path in region.home.glob("cubes/*/*/reflectance/c.*"):
+        path.write_bytes(b"torn")
+    assert "No picture: " in markdown(region, report)
+
+
+def test_the_outcome_in_one_line_has_the_numbers(region: Region) -> None:
+    report = RunReport.of("nightly", "tiny", START, FETCHED, made(region))
+    assert report.outcome == "done; 1 scenes fetched; 0 images made, 0 kept"

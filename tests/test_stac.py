@@ -1,0 +1,97 @@
+"""STAC items and the static catalogue: valid offline, walkable, and the same bytes for the same images."""
+
+import json
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pystac
+import pytest
+from images import DAY, image
+from pystac.validation.local_validator import LocalValidator
+from referencing import Registry, Resource
+
+from vsat.errors import StoreError
+from vsat.io.publish import image_folder, publish
+from vsat.io.stac import EXTENSIONS, write_catalogue
+
+SCHEMAS = Path(__file__).parent / "schemas"
+DAYS = (DAY, date(2024, 5, 12))
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    home = tmp_path_factory.mktemp("region")
+    for seed, day in enumerate(DAYS):
+        publish(home, image(seed, day=day))
+    write_catalogue(home, "small", [image_folder(home, "33UVP", day) for day in DAYS])
+    return home
+
+
+def extension_errors(item: dict[str, Any]) -> list[str]:
+    """What the vendored schemas of the item's extensions say against it."""
+    nothing = Resource.from_contents({"$schema": "http://json-schema.org/draft-07/schema#"})
+    # PROJJSON and GeoJSON are named by $ref for fields that our items do not have, or that the core schema checks
+    registry: Registry[Any] = Registry(retrieve=lambda _: nothing)
+    found = []
+    for url in item["stac_extensions"]:
+        schema = json.loads((SCHEMAS / f"{url.split('/')[3]}.json").read_text())
+        assert schema["$id"].rstrip("#") == url
+        validator = jsonschema.Draft7Validator(schema, registry=registry)
+        found += [f"{url}: {error.message}" for error in validator.iter_errors(item)]
+    return found
+
+
+def item_at(home: Path, day: date) -> dict[str, Any]:
+    folder = image_folder(home, "33UVP", day)
+    item: dict[str, Any] = json.loads((folder / f"{folder.name}.json").read_text())
+    return item
+
+
+def test_items_are_valid_against_core_and_every_extension_they_name(home: Path) -> None:
+    for day in DAYS:
+        item = item_at(home, day)
+        LocalValidator().item_validator().validate(item)
+        assert tuple(item["stac_extensions"]) == EXTENSIONS
+        assert extension_errors(item) == []
+
+
+def test_the_validation_can_fail(home: Path) -> None:
+    item = item_at(home, DAY)
+    item["properties"]["proj:code"] = 32633
+    item["assets"]["red"]["file:size"] = "large"
+    assert len(extension_errors(item)) >= 2
+    item["properties"]["datetime"] = 5
+    with pytest.raises(jsonschema.ValidationError):
+        LocalValidator().item_validator().validate(item)
+
+
+def test_catalogue_is_walkable_and_valid(home: Path) -> None:
+    catalogue = pystac.Catalog.from_file(str(home / "images" / "catalog.json"))
+    LocalValidator().catalog_validator().validate(json.loads((home / "images" / "catalog.json").read_text()))
+    (collection,) = catalogue.get_children()
+    LocalValidator().collection_validator().validate(json.loads((home / "images" / "33UVP" / "collection.json").read_text()))
+    items = list(collection.get_items())
+    assert [item.datetime.date() for item in items if item.datetime] == list(DAYS)
+    assert all(Path(asset.get_absolute_href() or "").is_file() for item in items for asset in item.assets.values())
+
+
+def test_item_says_status_sources_sizes_and_never_a_null_time(home: Path) -> None:
+    item, folder = item_at(home, DAY), image_folder(home, "33UVP", DAY)
+    told = item["properties"]
+    assert told["datetime"] == "2024-05-02T00:00:00Z" and told["updated"] == "2024-08-01T00:00:00Z"
+    assert told["vsat:status"] == "final" and told["proj:code"] == "EPSG:32633"
+    assert [link["href"].rsplit("/", 1)[1] for link in item["links"] if link["rel"] == "derived_from"] == list(image().sources)
+    for asset in item["assets"].values():
+        assert (folder / asset["href"]).stat().st_size == asset["file:size"]
+    assert {"blue", "nir08", "swir22_sd", "qa", "age", "src", "sr", "sd", "thumbnail"} <= item["assets"].keys()
+
+
+def test_writing_again_gives_the_same_bytes_and_a_lost_item_is_named(home: Path, tmp_path: Path) -> None:
+    files = [home / "images" / "catalog.json", home / "images" / "33UVP" / "collection.json"]
+    before = [path.read_bytes() for path in files]
+    write_catalogue(home, "small", [image_folder(home, "33UVP", day) for day in reversed(DAYS)])
+    assert [path.read_bytes() for path in files] == before
+    with pytest.raises(StoreError, match="VSAT"):
+        write_catalogue(tmp_path, "small", [image_folder(tmp_path, "33UVP", DAY)])

@@ -1,0 +1,246 @@
+"""The whole classical fill: temporal estimate, scene regression, spread, and what was really seen passed through.
+
+`fill` does a cube held in memory. For a whole tile the same steps are called one by one: `calibrate` on a sample
+window, `fill_temporal` per stripe of rows, then per date `look_of_day` and `finish_date`; the numbers are the same.
+Axes: t looks, q query days, l looks of `age` (last, next, count), b bands, y, x.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from vsat.core.calibration import Spread, calibrate, support_shares
+from vsat.core.looks import Int16, bridge_days, knot_shares
+from vsat.core.spatial import Regressed, regress
+from vsat.core.temporal import fill_temporal, temporal_of
+from vsat.hls import FILL, SCALE
+
+OBSERVED, NEAR, FAR, PRIOR, NONE = 0, 1, 2, 3, 255
+NEAR_DAYS = 16  # DESIGN 6: origin 1
+PRIOR_DAYS = 200  # farther from any look an estimate rests on the season alone
+PRIOR_LOOKS = 3
+BATCH_VALUES = 60_000_000  # estimates made at once
+STRIPE_PIXELS = 250_000
+
+Float = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class FilledDate:
+    """One date: reflectance, its spread, and where it came from.
+
+    Attributes:
+        refl_byx: float32 reflectance, NaN none; a clear look of the day itself unchanged.
+        sd_byx, p05_byx, p25_byx, p75_byx, p95_byx: float32; for a look of the day 0 and the value itself.
+        origin_yx: uint8, 0 seen that day, 1 a clear look within 16 days, 2 farther, 3 prior only (no look within
+            200 days or fewer than 3 looks), 255 no value.
+        age_lyx: int16 days since the last and until the next clear look, number of clear looks; -9999 missing.
+        source_yx: int32, index into t of the look seen or the nearest one, -1 none.
+    """
+
+    refl_byx: Float
+    sd_byx: Float
+    p05_byx: Float
+    p25_byx: Float
+    p75_byx: Float
+    p95_byx: Float
+    origin_yx: npt.NDArray[np.uint8]
+    age_lyx: Int16
+    source_yx: npt.NDArray[np.int32]
+
+
+@dataclass(frozen=True)
+class Filled:
+    """`FilledDate` for every query day, stacked along q; `spread` is what its widths came from."""
+
+    refl_qbyx: Float
+    sd_qbyx: Float
+    p05_qbyx: Float
+    p25_qbyx: Float
+    p75_qbyx: Float
+    p95_qbyx: Float
+    origin_qyx: npt.NDArray[np.uint8]
+    age_qlyx: Int16
+    source_qyx: npt.NDArray[np.int32]
+    spread: Spread
+
+
+@dataclass(frozen=True)
+class Look:
+    """What was seen on one day: int16 (b, y, x), bool (y, x), and int32 (y, x) the index into t (-1 none)."""
+
+    refl_byx: Int16
+    clear_yx: npt.NDArray[np.bool_]
+    source_yx: npt.NDArray[np.int32]
+
+
+def fill(
+    refl_tbyx: Int16,
+    clear_tyx: npt.NDArray[np.bool_],
+    day_t: npt.NDArray[np.int32],
+    query_q: npt.NDArray[np.int32],
+    *,
+    method: str,
+    spread: Spread | None = None,
+    seed: int = 0,
+) -> Filled:
+    """Reflectance, spread and origin of every pixel on every query day.
+
+    Args:
+        refl_tbyx: int16 (t, b, y, x), reflectance x 1e-4, FILL none.
+        clear_tyx: bool (t, y, x), from `masks.clear`.
+        day_t: int32 (t,), days since 1970-01-01, ascending, repeats allowed.
+        query_q: int32 (q,), days since 1970-01-01.
+        method: a name of config.METHODS.
+        spread: from `calibrate`; by default it is measured on this cube.
+        seed: for the calibration's draws.
+
+    Returns:
+        The filled dates, NaN and origin 255 where a pixel has no clear look at all.
+    """
+    if spread is None:
+        spread = calibrate(refl_tbyx, clear_tyx, day_t, method=method, seed=seed)
+    out = _empty(len(query_q), refl_tbyx.shape, spread)
+    # Some dates at a time: together they share each pixel's fits, yet need not all lie in memory five times over.
+    batch = max(1, BATCH_VALUES // max(1, int(np.prod(refl_tbyx.shape[1:]))))
+    for start in range(0, len(query_q), batch):
+        days = query_q[start : start + batch]
+        # 0: the day's own looks must not be in the base that the scene regression compares with them.
+        est = fill_temporal(
+            refl_tbyx, clear_tyx, day_t, days, method=temporal_of(method), mix=spread.mix, exclude_days=0
+        )
+        for n, day in enumerate(days):
+            one = finish_date(
+                est.refl_qbyx[n],
+                look_of_day(refl_tbyx, clear_tyx, day_t, int(day)),
+                est.last_qyx[n],
+                est.next_qyx[n],
+                est.count_qyx[n],
+                est.nearest_qyx[n],
+                spread=spread,
+                method=method,
+            )
+            _put(out, start + n, one)
+    return out
+
+
+def look_of_day(
+    refl_tbyx: Int16, clear_tyx: npt.NDArray[np.bool_], day_t: npt.NDArray[np.int32], day: int
+) -> Look | None:
+    """The day's clear pixels, from the first clear look in t's order where there are several; None if there is none."""
+    looks = np.flatnonzero(day_t == day)
+    if not looks.size or not clear_tyx[looks].any():
+        return None
+    refl, clear = refl_tbyx[looks[0]].copy(), clear_tyx[looks[0]].copy()
+    source = np.where(clear, looks[0], -1).astype(np.int32)
+    for t in looks[1:]:
+        new = clear_tyx[t] & ~clear
+        refl[:, new] = refl_tbyx[t][:, new]
+        source[new] = t
+        clear |= new
+    return Look(refl, clear, source)
+
+
+def finish_date(  # noqa: PLR0917 - one date's five fields, in the order of Estimate
+    base_byx: Int16,
+    look: Look | None,
+    last_yx: Int16,
+    next_yx: Int16,
+    count_yx: Int16,
+    nearest_yx: Int16,
+    *,
+    spread: Spread,
+    method: str,
+) -> FilledDate:
+    """Turn one date's temporal estimate into the product: scene regression, spread, pass-through, origin.
+
+    Args:
+        base_byx, last_yx, next_yx, count_yx, nearest_yx: `fill_temporal` with `exclude_days=0` for this date.
+        look: what was seen that day, from `look_of_day`.
+        spread: from `calibrate` with the same method.
+        method: a name of config.METHODS.
+    """
+    if look is not None and method.endswith("+scene"):
+        done = regress(base_byx, look.refl_byx, look.clear_yx)
+    else:
+        base = np.where(base_byx == FILL, np.nan, base_byx).astype(np.float32) * np.float32(SCALE)
+        done = Regressed(base, np.zeros(base.shape[1:], np.float32), used=False)
+    refl = done.refl_byx
+    has = nearest_yx >= 0
+    near_days = np.minimum(*(np.where(side < 0, 32767, side) for side in (last_yx, next_yx)))
+    origin = np.where(near_days <= NEAR_DAYS, NEAR, FAR).astype(np.uint8)
+    origin[(near_days > PRIOR_DAYS) | (count_yx < PRIOR_LOOKS)] = PRIOR
+    origin[~has] = NONE
+    sd, quantiles = _spread(done, last_yx, next_yx, origin, spread)
+    age = np.stack([last_yx, next_yx, count_yx]).astype(np.int16)
+    age[:2][age[:2] < 0] = FILL
+    age[:, ~has] = FILL
+    source = nearest_yx.astype(np.int32)
+    if look is not None:
+        seen = look.clear_yx
+        values = look.refl_byx[:, seen].astype(np.float32) * np.float32(SCALE)
+        for field in (refl, *quantiles):
+            field[:, seen] = values
+        sd[:, seen] = 0.0
+        origin[seen] = OBSERVED
+        age[:2, seen] = 0
+        age[2, seen] = np.maximum(count_yx[seen], 0) + 1
+        source[seen] = look.source_yx[seen]
+    return FilledDate(refl, sd, quantiles[0], quantiles[1], quantiles[2], quantiles[3], origin, age, source)
+
+
+def _spread(
+    done: Regressed, last_yx: Int16, next_yx: Int16, origin_yx: npt.NDArray[np.uint8], spread: Spread
+) -> tuple[Float, list[Float]]:
+    """Standard deviation and the quantiles .05 .25 .75 .95 of every pixel, by its gap, support and origin."""
+    sd = np.empty_like(done.refl_byx)
+    quantiles = [np.empty_like(done.refl_byx) for _ in range(4)]
+    height, width = origin_yx.shape
+    rows = max(1, STRIPE_PIXELS // max(1, width))
+    for top in range(0, height, rows):
+        part = slice(top, top + rows)
+        share_yxk = knot_shares(bridge_days(last_yx[part], next_yx[part])).astype(np.float32)
+        share_yxs = support_shares(done.support_yx[part]).astype(np.float32)
+        prior_yx = origin_yx[part] == PRIOR
+        for b, refl_yx in enumerate(done.refl_byx[:, part]):
+            away = _away(share_yxk, share_yxs if done.used else None, spread, b)
+            for i, level in enumerate((0, 1, 3, 4)):
+                away[i][prior_yx] = spread.prior[b][level]
+                quantiles[i][b, part] = refl_yx + away[i]
+            away[4][prior_yx] = spread.prior_sd[b]
+            sd[b, part] = np.where(np.isnan(refl_yx), np.nan, away[4])
+    return sd, quantiles
+
+
+def _away(share_yxk: Float, share_yxs: Float | None, spread: Spread, band: int) -> list[Float]:
+    """Distances (y, x) of the quantiles .05 .25 .75 .95 from the estimate, and the standard deviation."""
+    plain = np.asarray(share_yxk @ np.array(spread.sd[band], np.float32))
+    if share_yxs is not None:
+        factor_sl = np.array(spread.scene[band], np.float32)
+        return [plain * (share_yxs @ factor_sl[:, level]) for level in (0, 1, 3, 4, 5)]
+    quantile_kl = np.array(spread.quantiles[band], np.float32)
+    return [*(np.asarray(share_yxk @ quantile_kl[:, level]) for level in (0, 1, 3, 4)), plain]
+
+
+def _empty(queries: int, shape: tuple[int, ...], spread: Spread) -> Filled:
+    refl = [np.empty((queries, *shape[1:]), np.float32) for _ in range(6)]
+    return Filled(
+        refl[0],
+        refl[1],
+        refl[2],
+        refl[3],
+        refl[4],
+        refl[5],
+        np.empty((queries, *shape[2:]), np.uint8),
+        np.empty((queries, 3, *shape[2:]), np.int16),
+        np.empty((queries, *shape[2:]), np.int32),
+        spread,
+    )
+
+
+def _put(out: Filled, q: int, one: FilledDate) -> None:
+    out.refl_qbyx[q], out.sd_qbyx[q] = one.refl_byx, one.sd_byx
+    out.p05_qbyx[q], out.p25_qbyx[q] = one.p05_byx, one.p25_byx
+    out.p75_qbyx[q], out.p95_qbyx[q] = one.p75_byx, one.p95_byx
+    out.origin_qyx[q], out.age_qlyx[q], out.source_qyx[q] = one.origin_yx, one.age_lyx, one.source_yx

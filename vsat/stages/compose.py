@@ -1,0 +1,234 @@
+"""From the cube's scenes to the arrays of virtual images, with bounded memory on a whole tile.
+
+Axes: t scenes, q dates, b bands, l looks of `age` (last, next, count), y, x.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+from typing import Literal, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vsat.core.calibration import Spread, calibrate
+from vsat.core.fill import NONE, OBSERVED, PRIOR, FilledDate, finish_date, look_of_day
+from vsat.core.grid import TileGrid
+from vsat.core.masks import clear
+from vsat.core.quality import change_suspected, low_confidence, pack_qa
+from vsat.core.temporal import Estimate, fill_temporal, temporal_of
+from vsat.hls import BANDS, FILL, SCALE, Fmask, SceneKey
+from vsat.io.publish import VirtualImage
+from vsat.io.scenes import read_scenes
+
+Int16, Bool = NDArray[np.int16], NDArray[np.bool_]
+UInt8 = NDArray[np.uint8]
+
+STRIPE_BYTES = 1 << 29  # of reflectance read at once
+CHUNK_PX = 256
+SAMPLE_PX = 192  # side of a window in the sample for the spread
+SAMPLE_WINDOWS = 4
+EPOCH = date(1970, 1, 1)
+
+
+class DateJob(Protocol):
+    """What is needed to know of a date; see stages.generate."""
+
+    @property
+    def day(self) -> str: ...
+    @property
+    def status(self) -> Literal["provisional", "final"]: ...
+
+
+@dataclass(frozen=True)
+class Context:
+    """What all dates of a job share."""
+
+    home: Path
+    grid: TileGrid
+    method: str
+    bands: tuple[str, ...]
+    adjacent: bool
+    snow: bool
+
+    def looks(self, keys: Sequence[SceneKey], rows: slice = slice(None), cols: slice = slice(None)) -> "Looks":
+        """The scenes' pixels in a window, and which are clear."""
+        refl_tbyx, fmask_tyx = read_scenes(self.home, self.grid, keys, rows, cols)
+        day_t = np.array([(key.day - EPOCH).days for key in keys], np.int32)
+        return Looks(refl_tbyx, fmask_tyx, clear(fmask_tyx, refl_tbyx, adjacent=self.adjacent, snow=self.snow), day_t)
+
+
+@dataclass(frozen=True)
+class Looks:
+    """Scenes in memory, in order of day: int16 (t, b, y, x), uint8 (t, y, x), bool (t, y, x), int32 (t,)."""
+
+    refl_tbyx: Int16
+    fmask_tyx: UInt8
+    clear_tyx: Bool
+    day_t: NDArray[np.int32]
+
+
+@dataclass
+class _Draft:
+    """A date's arrays as the stripes fill them in: temporal estimate, neighbours, and what they look like."""
+
+    base_byx: Int16
+    near_kyx: Int16  # days since last, until next, number of looks, index of the nearest in the date's context
+    before_byx: Int16
+    after_byx: Int16
+    fmask_yx: UInt8
+
+    @classmethod
+    def empty(cls, shape: tuple[int, int]) -> "_Draft":
+        bands = [np.full((len(BANDS), *shape), FILL, np.int16) for _ in range(3)]
+        return cls(bands[0], np.full((4, *shape), -1, np.int16), bands[1], bands[2], np.zeros(shape, np.uint8))
+
+
+def compose(
+    context: Context, dates: Sequence[DateJob], scenes: Sequence[tuple[str, tuple[str, ...]]], asof: date
+) -> Iterator[VirtualImage]:
+    """The virtual images of the dates, in their order.
+
+    Args:
+        context: cube, grid, method.
+        dates: the days wanted.
+        scenes: (key, granule ids) of the scenes that all of them may use, in order of day and sensor.
+        asof: written into the images.
+
+    Raises:
+        StoreError: a scene that the ledger lists cannot be read.
+    """
+    keys = [SceneKey.from_string(key) for key, _ in scenes]
+    spread = _spread(context, keys)
+    query_q = np.array([_days(one.day) for one in dates], np.int32)
+    drafts = [_Draft.empty(context.grid.shape) for _ in dates]
+    for rows in _stripes(context.grid, len(keys)):
+        looks = context.looks(keys, rows)
+        found = fill_temporal(
+            looks.refl_tbyx, looks.clear_tyx, looks.day_t, query_q,
+            method=temporal_of(context.method), mix=spread.mix, exclude_days=0,
+        )  # fmt: skip
+        for q, draft in enumerate(drafts):
+            _draw(draft, rows, looks, found, q, int(query_q[q]))
+    return (_image(context, one, scenes, draft, spread, asof) for one, draft in zip(dates, drafts, strict=True))
+
+
+def _days(day: str) -> int:
+    return (date.fromisoformat(day) - EPOCH).days
+
+
+def _stripes(grid: TileGrid, scenes: int) -> Iterator[slice]:
+    """Rows in stripes of whole chunks where memory allows."""
+    fit = STRIPE_BYTES // max(1, scenes * len(BANDS) * grid.width * 2)
+    rows = max(CHUNK_PX * (fit // CHUNK_PX), min(fit, CHUNK_PX), 16)
+    for start in range(0, grid.height, rows):
+        yield slice(start, min(start + rows, grid.height))
+
+
+def _spread(context: Context, keys: Sequence[SceneKey]) -> Spread:
+    """Measured on windows spread over the tile, side by side; the whole of a small region."""
+    height, width = context.grid.shape
+    side = int(np.ceil(np.sqrt(SAMPLE_WINDOWS)))
+    if height <= SAMPLE_PX * side and width <= SAMPLE_PX * side:
+        looks = context.looks(keys)
+        return calibrate(looks.refl_tbyx, looks.clear_tyx, looks.day_t, method=context.method)
+    tall, wide = min(SAMPLE_PX, height), min(SAMPLE_PX, width)
+    corners = [(int((height - tall) * (i + 0.5) / side), int((width - wide) * (j + 0.5) / side)) for i in range(side) for j in range(side)]
+    parts = [context.looks(keys, slice(y, y + tall), slice(x, x + wide)) for y, x in corners]
+    refl_tbyx = np.concatenate([part.refl_tbyx for part in parts], axis=-1)
+    clear_tyx = np.concatenate([part.clear_tyx for part in parts], axis=-1)
+    return calibrate(refl_tbyx, clear_tyx, parts[0].day_t, method=context.method)
+
+
+def _draw(draft: _Draft, rows: slice, looks: Looks, found: Estimate, q: int, day: int) -> None:
+    """Fill in a stripe of one date."""
+    draft.base_byx[:, rows] = found.refl_qbyx[q]
+    draft.near_kyx[:, rows] = np.stack([a[q] for a in (found.last_qyx, found.next_qyx, found.count_qyx, found.nearest_qyx)])
+    draft.before_byx[:, rows] = _looked_at(looks, day, found.last_qyx[q], -1)
+    draft.after_byx[:, rows] = _looked_at(looks, day, found.next_qyx[q], 1)
+    draft.fmask_yx[rows] = _nearest_fmask(looks, found.nearest_qyx[q], day)
+
+
+def _looked_at(looks: Looks, day: int, far_yx: Int16, sign: int) -> Int16:
+    """Reflectance (b, y, x) of the clear look `far_yx` days away, FILL where there is none."""
+    out_byx = np.full(looks.refl_tbyx.shape[1:], FILL, np.int16)
+    for far in np.unique(far_yx[far_yx >= 0]):
+        for t in np.flatnonzero(looks.day_t == day + sign * int(far))[::-1]:
+            here = (far_yx == far) & looks.clear_tyx[t]
+            out_byx[:, here] = looks.refl_tbyx[t][:, here]
+    return out_byx
+
+
+def _nearest_fmask(looks: Looks, nearest_yx: Int16, day: int) -> UInt8:
+    """Fmask of the look seen that day or else of the nearest one, 0 where there is none."""
+    fmask = np.take_along_axis(looks.fmask_tyx, np.maximum(nearest_yx, 0)[None].astype(np.int64), 0)[0]
+    fmask[nearest_yx < 0] = 0
+    for t in np.flatnonzero(looks.day_t == day)[::-1]:
+        fmask[looks.clear_tyx[t]] = looks.fmask_tyx[t][looks.clear_tyx[t]]
+    return fmask
+
+
+def _image(
+    context: Context, one: DateJob, scenes: Sequence[tuple[str, tuple[str, ...]]], draft: _Draft, spread: Spread, asof: date
+) -> VirtualImage:
+    """Scene regression, spread, pass-through and quality of one date."""
+    day = date.fromisoformat(one.day)
+    keys = [SceneKey.from_string(key) for key, _ in scenes]
+    that_day = [t for t, key in enumerate(keys) if key.day == day]
+    look = None
+    if that_day:
+        seen = context.looks([keys[t] for t in that_day])
+        look = look_of_day(seen.refl_tbyx, seen.clear_tyx, seen.day_t, _days(one.day))
+    done = finish_date(draft.base_byx, look, *draft.near_kyx, spread=spread, method=context.method)
+    source_yx = done.source_yx.copy()
+    observed = done.origin_yx == OBSERVED
+    source_yx[observed] = np.array(that_day or [-1])[done.source_yx[observed]]
+    src_yx, sources = _sources(source_yx, [ids for _, ids in scenes])
+    chosen = [BANDS.index(band) for band in context.bands]
+    refl_byx, sd_byx = _stored(done.refl_byx), _stored(done.sd_byx)
+    return VirtualImage(
+        grid=context.grid, day=day, bands=context.bands, refl_byx=refl_byx[chosen], sd_byx=sd_byx[chosen],
+        qa_yx=_quality(done, draft), age_lyx=done.age_lyx, src_yx=src_yx, sources=sources, status=one.status,
+        method=context.method, asof=asof, facts=_facts(done, one.status, len(sources)),
+    )  # fmt: skip
+
+
+def _stored(values_byx: NDArray[np.float32]) -> Int16:
+    """Reflectance as int16 x 1e-4; NaN becomes FILL, and so does nothing else."""
+    whole = np.clip(np.rint(np.nan_to_num(values_byx) / SCALE), FILL + 1, 32767)
+    return np.where(np.isnan(values_byx), FILL, whole).astype(np.int16)
+
+
+def _quality(done: FilledDate, draft: _Draft) -> UInt8:
+    last, following = draft.near_kyx[:2]
+    seen = done.origin_yx == OBSERVED
+    before, after = (np.where(a == FILL, np.nan, a * np.float32(SCALE)).astype(np.float32) for a in (draft.before_byx, draft.after_byx))
+    return pack_qa(
+        done.origin_yx,
+        extrapolated=((last < 0) != (following < 0)) & ~seen,
+        snow=(draft.fmask_yx & Fmask.SNOW) > 0,
+        water=(draft.fmask_yx & Fmask.WATER) > 0,
+        change=change_suspected(before, after, done.sd_byx) & ~seen,
+        low=low_confidence(done.refl_byx, done.sd_byx) | (done.origin_yx == PRIOR),
+    )
+
+
+def _sources(source_yx: NDArray[np.int32], ids: Sequence[tuple[str, ...]]) -> tuple[NDArray[np.uint16], tuple[str, ...]]:
+    """One-based index per pixel into the granules that pixels refer to; a scene of several granules goes by its first."""
+    used = np.unique(source_yx[source_yx >= 0])
+    index = np.zeros(len(ids) + 1, np.uint16)
+    index[used] = np.arange(1, len(used) + 1)
+    further = tuple(name for t in used for name in ids[t][1:])
+    return index[source_yx], tuple(ids[t][0] for t in used) + further
+
+
+def _facts(done: FilledDate, status: str, sources: int) -> dict[str, float | int | str]:
+    observed = float((done.origin_yx == OBSERVED).mean())
+    none = float((done.origin_yx == NONE).mean())
+    sd = done.sd_byx[:, (done.origin_yx != OBSERVED) & (done.origin_yx != NONE)]
+    mean_sd = float(sd.mean()) if sd.size else 0.0
+    return {
+        "status": status, "observed": round(observed, 6), "filled": round(1 - observed - none, 6), "none": round(none, 6),
+        "mean_sd": round(mean_sd, 6), "sources": sources,
+    }  # fmt: skip

@@ -1,0 +1,219 @@
+"""Virtual images from the cube: plan which dates are missing or stale, make a tile's dates of one month, sum up.
+
+All dates of a calendar month rest on the same scenes, from `context_days` before the month to `final_after_days` after
+it, so that the cube is read and fitted once. No later scene is ever used: made on any night after that, an image has the
+same bytes, and is final.
+"""
+
+import hashlib
+import json
+import logging
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, replace
+from datetime import date, timedelta
+from itertools import groupby
+from pathlib import Path
+from typing import Literal
+
+from vsat.config import Region
+from vsat.core.grid import TileGrid
+from vsat.errors import ReadError, StoreError
+from vsat.hls import SceneKey
+from vsat.io.ledger import Ledger, Receipt
+from vsat.io.publish import image_folder, publish
+from vsat.io.scenes import done_scenes, ledger_path
+from vsat.io.stac import write_catalogue
+from vsat.settings import Settings
+from vsat.stages.compose import Context, compose
+from vsat.stages.pool import Progress, run_jobs
+
+log = logging.getLogger(__name__)
+
+KIND = "image"
+FAILED = "image-failed"
+RECIPE = 1  # counts up when the same scenes shall give other bytes
+MOST_DATES = 8  # a job keeps that many dates of a whole tile in memory: about 3 GB
+
+Policy = Literal["missing", "skip", "replace"]
+
+
+@dataclass(frozen=True)
+class DateJob:
+    """One date of a job, ISO: its status, and sha256 over everything that decides its bytes."""
+
+    day: str
+    status: Literal["provisional", "final"]
+    signature: str
+
+
+@dataclass(frozen=True)
+class GenerateJob:
+    """Up to MOST_DATES dates of one tile and month, and the scenes they rest on as (key, granule ids). Plain values."""
+
+    home: str
+    grid: TileGrid
+    asof: str
+    method: str
+    bands: tuple[str, ...]
+    adjacent: bool
+    snow: bool
+    scenes: tuple[tuple[str, tuple[str, ...]], ...]
+    dates: tuple[DateJob, ...]
+
+
+@dataclass(frozen=True)
+class GeneratePlan:
+    """The jobs, and what needs none: dates whose image is there, and dates without any scene in their context."""
+
+    jobs: tuple[GenerateJob, ...]
+    kept: int
+    without_context: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class GenerateReport:
+    """What a run made: receipts' facts per image (key, facts), failures (key, reason), and what was left as it was."""
+
+    region: str
+    asof: str
+    images: tuple[tuple[str, dict[str, object]], ...]
+    failed: tuple[tuple[str, str], ...]
+    kept: int
+    without_context: tuple[str, ...]
+
+    @property
+    def statuses(self) -> dict[str, int]:
+        """Number of images made, provisional and final."""
+        return dict(sorted(Counter(str(facts["status"]) for _, facts in self.images).items()))
+
+
+def generate(
+    region: Region,
+    start: date,
+    end: date,
+    day: date,
+    *,
+    policy: Policy = "missing",
+    workers: int | None = None,
+    progress: Progress | None = None,
+) -> GenerateReport:
+    """The virtual images of `start` to `end`, as of `day`, are there.
+
+    Args:
+        region: the region, its scenes fetched.
+        start, end: first and last date, both included.
+        day: as of which day; later scenes are not used.
+        policy: "missing" makes what is missing or stale, "skip" only what is missing, "replace" all.
+        workers: threads; by default as many as VSAT_WORKERS says.
+        progress: told (jobs done, jobs in all).
+    """
+    plan = plan_generate(region, start, end, day, policy=policy)
+    results = run_jobs(generate_one, plan.jobs, workers=workers or Settings.from_environment().workers, progress=progress)
+    return finish_generate(region, day, plan, [receipt for receipts in results for receipt in receipts])
+
+
+def plan_generate(region: Region, start: date, end: date, day: date, *, policy: Policy = "missing") -> GeneratePlan:
+    """What is to be made, from the ledger alone. Arguments as in `generate`."""
+    plan = GeneratePlan((), 0, ())
+    with Ledger(ledger_path(region.home)) as ledger:
+        for grid in region.grids():
+            scenes = {SceneKey.from_string(receipt.key): receipt for receipt in done_scenes(ledger, grid.tile)}
+            dates = [when for when in region.dates(min(end, day), (key.day for key in scenes)) if when >= start]
+            for month, group in groupby(dates, key=lambda when: when.replace(day=1)):
+                context = _context(region, scenes.values(), month, day)
+                plan = _added(plan, region, grid, context, list(group), day, ledger, policy)
+    return plan
+
+
+def generate_one(job: GenerateJob) -> list[Receipt]:
+    """Make, publish and record the images of a job; safe to repeat.
+
+    Returns:
+        A receipt per date; where a scene in the cube could not be read, "failed" ones with the reason.
+
+    Raises:
+        StoreError: an image cannot be written (disk full).
+    """
+    home, receipts = Path(job.home), []
+    context = Context(home, job.grid, job.method, job.bands, job.adjacent, job.snow)
+    try:
+        images = compose(context, job.dates, job.scenes, date.fromisoformat(job.asof))
+    except (StoreError, ReadError) as error:
+        log.error("%s %s: %s", job.grid.tile, job.dates[0].day[:7], error)
+        return [Receipt(FAILED, f"{job.grid.tile}/{one.day}", "failed", facts={"reason": str(error)}) for one in job.dates]
+    with Ledger(ledger_path(home)) as ledger:
+        for one, image in zip(job.dates, images, strict=True):
+            outputs = publish(home, image)
+            key, inputs = f"{job.grid.tile}/{one.day}", tuple(scene for scene, _ in job.scenes)
+            receipt = Receipt(KIND, key, "done", inputs, one.signature, outputs, dict(image.facts))
+            ledger.record(receipt)
+            receipts.append(receipt)
+            log.info("%s %s %s: %.0f %% observed", receipt.key, one.status, job.method, 100 * float(str(image.facts["observed"])))
+    return receipts
+
+
+def finish_generate(region: Region, day: date, plan: GeneratePlan, receipts: Iterable[Receipt]) -> GenerateReport:
+    """The STAC catalogue lists every image; returns the report."""
+    with Ledger(ledger_path(region.home)) as ledger:
+        keys = [receipt.key.split("/") for receipt in ledger.all(KIND)]
+    write_catalogue(region.home, region.name, [image_folder(region.home, tile, date.fromisoformat(d)) for tile, d in keys])
+    done = sorted(receipts, key=lambda receipt: receipt.key)
+    return GenerateReport(
+        region.name,
+        day.isoformat(),
+        tuple((r.key, dict(r.facts)) for r in done if r.status == "done"),
+        tuple((r.key, str(r.facts["reason"])) for r in done if r.status == "failed"),
+        plan.kept,
+        plan.without_context,
+    )
+
+
+def _added(
+    plan: GeneratePlan, region: Region, grid: TileGrid, context: Sequence[Receipt], dates: Sequence[date], day: date,
+    ledger: Ledger, policy: Policy,
+) -> GeneratePlan:  # fmt: skip
+    """The plan with the dates of one tile and month."""
+    if not context:
+        return replace(plan, without_context=(*plan.without_context, *(f"{grid.tile}/{when}" for when in dates)))
+    made = [_date_job(region, grid, context, when, day) for when in dates]
+    wanted = [one for one in made if _is_wanted(region.home, ledger.get(KIND, f"{grid.tile}/{one.day}"), one, policy)]
+    cloud, scenes = region.cloud, tuple((receipt.key, receipt.inputs) for receipt in context)
+    jobs = [
+        GenerateJob(
+            str(region.home), grid, day.isoformat(), region.method, region.bands, cloud.adjacent, cloud.snow, scenes,
+            tuple(wanted[at : at + MOST_DATES]),
+        )
+        for at in range(0, len(wanted), MOST_DATES)
+    ]  # fmt: skip
+    return replace(plan, jobs=(*plan.jobs, *jobs), kept=plan.kept + len(made) - len(wanted))
+
+
+def _context(region: Region, scenes: Iterable[Receipt], month: date, day: date) -> list[Receipt]:
+    """The scenes that images of a month rest on as of `day`, in order of day and sensor."""
+    first, last = month - timedelta(region.context_days), min(_final_from(region, month), day)
+    keyed = sorted((SceneKey.from_string(receipt.key), receipt) for receipt in scenes)
+    return [receipt for key, receipt in keyed if first <= key.day <= last]
+
+
+def _final_from(region: Region, month: date) -> date:
+    """The day as of which a month's images are final, and the last whose scenes they use."""
+    month_end = (month.replace(day=28) + timedelta(4)).replace(day=1) - timedelta(1)
+    return month_end + timedelta(region.final_after_days)
+
+
+def _date_job(region: Region, grid: TileGrid, context: Sequence[Receipt], when: date, day: date) -> DateJob:
+    status: Literal["provisional", "final"] = "final" if day >= _final_from(region, when) else "provisional"
+    decisive = [
+        RECIPE, region.fingerprint(), asdict(grid), when.isoformat(), status,
+        [(receipt.key, receipt.signature) for receipt in context],
+    ]  # fmt: skip
+    signature = hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()
+    return DateJob(when.isoformat(), status, signature)
+
+
+def _is_wanted(home: Path, receipt: Receipt | None, job: DateJob, policy: Policy) -> bool:
+    if receipt is None or policy == "replace":
+        return True
+    gone = not all((home / path).exists() for path, _ in receipt.outputs)
+    return gone or (policy == "missing" and receipt.signature != job.signature)

@@ -1,0 +1,120 @@
+"""Nightly: a region is brought up to a day. Fetch what is new or revised, make what is missing or stale, report.
+
+The work of a night follows from the watermark, the day up to which the region is finished: a lost night costs nothing,
+and a repeated one finds nothing to do. The two stages come in as functions, so that a Prefect flow can run the same
+night with its own.
+"""
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import date, timedelta
+
+from vsat.config import Region
+from vsat.errors import VsatError
+from vsat.hls import SceneKey
+from vsat.io.ledger import Ledger
+from vsat.io.scenes import ledger_path
+from vsat.stages.fetch import FAILED, FetchReport, fetch
+from vsat.stages.generate import GenerateReport, Policy, generate
+from vsat.stages.report import RunReport, write_report
+
+log = logging.getLogger(__name__)
+WATERMARK = "nightly"
+
+FetchStage = Callable[[Region, date, date], FetchReport]
+GenerateStage = Callable[[Region, date, date, date, Policy], GenerateReport]
+
+
+@dataclass(frozen=True)
+class Night:
+    """The days a night works on; all ends are included, and `fetch_from` after `fetch_to` means nothing to fetch."""
+
+    day: date
+    fetch_from: date
+    fetch_to: date
+    generate_from: date
+    generate_to: date
+
+
+def fetch_stage(region: Region, start: date, end: date) -> FetchReport:
+    """`fetch` as a FetchStage, on threads here."""
+    return fetch(region, start, end)
+
+
+def generate_stage(region: Region, start: date, end: date, day: date, policy: Policy) -> GenerateReport:
+    """`generate` as a GenerateStage, on threads here."""
+    return generate(region, start, end, day, policy=policy)
+
+
+def nightly(
+    region: Region, day: date, *, fetch: FetchStage = fetch_stage, generate: GenerateStage = generate_stage
+) -> RunReport:
+    """The region is up to `day`: scenes fetched, images made, report written, watermark moved.
+
+    Args:
+        region: which.
+        day: the night's day (UTC); later scenes are not used.
+        fetch, generate: how the two stages run.
+
+    Returns:
+        The report; its exit code tells whether some scene or image failed.
+
+    Raises:
+        CatalogueDown: nothing is known about new scenes; nothing was changed but the report.
+        NoScenes: the region has no scene at all.
+        AllCloudy: its scenes have not one clear pixel.
+        StoreError: another run is at work on the region, or a store cannot be used.
+    """
+    night = plan_night(region, day)
+    fetched = None
+    try:
+        if night.fetch_from <= night.fetch_to:
+            fetched = fetch(region, night.fetch_from, night.fetch_to)
+        made = generate(region, night.generate_from, night.generate_to, day, "missing")
+    except VsatError as error:
+        write_report(region, RunReport.of_error("nightly", region.name, day, error, fetched))
+        raise
+    report = RunReport.of("nightly", region.name, day, fetched, made)
+    write_report(region, report)
+    _move_watermark(region, day)
+    log.info("%s is up to %s: %s", region.name, day, report.outcome)
+    return report
+
+
+def plan_night(region: Region, day: date) -> Night:
+    """The days to fetch and to make images for; reads the ledger only.
+
+    Scenes are asked for from `look_back_days` before the watermark, for they come late and are revised; and from the
+    first one that failed, as long as an image that could use it is not final.
+    """
+    start, end = region.period.start, min(day, region.period.end or day)
+    done, failed = _state(region)
+    fetch_from = start
+    if done:
+        retry = [when for when in failed if when >= day - timedelta(region.final_after_days)]
+        fetch_from = min(min(done, day) - timedelta(region.look_back_days), *retry, day)
+    return Night(day, max(start, fetch_from), end, start, end)
+
+
+def is_finished(region: Region, day: date) -> bool:
+    """True if a later day than this is finished already: a run for it, come late, has nothing to do."""
+    done, _ = _state(region)
+    return done is not None and done > day
+
+
+def _state(region: Region) -> tuple[date | None, list[date]]:
+    """The watermark, and the days of scenes that failed."""
+    path = ledger_path(region.home)
+    if not path.exists():
+        return None, []
+    with Ledger(path) as ledger:
+        failed = [SceneKey.from_string(receipt.key).day for receipt in ledger.all(FAILED)]
+        return ledger.watermark(WATERMARK), failed
+
+
+def _move_watermark(region: Region, day: date) -> None:
+    with Ledger(ledger_path(region.home)) as ledger:
+        before = ledger.watermark(WATERMARK)
+        if before is None or before < day:
+            ledger.set_watermark(WATERMARK, day)

@@ -1,0 +1,86 @@
+"""What a region's ledger says, and whether the store agrees with it."""
+
+from collections import Counter
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+from vsat.config import Region
+from vsat.io.durable import PARTIAL, sha256_of
+from vsat.io.layout import ARRAYS
+from vsat.io.ledger import Ledger, Receipt
+from vsat.io.scenes import KIND as SCENE
+from vsat.io.scenes import ledger_path
+from vsat.stages.fetch import FAILED
+from vsat.stages.generate import KIND as IMAGE
+from vsat.stages.nightly import WATERMARK
+
+SCENE_OBJECTS = "c.*"  # the chunk objects of a Zarr array, beside its zarr.json
+
+
+@dataclass(frozen=True)
+class VerifyReport:
+    """Objects that the ledger lists, their bytes, and one line for each that is missing, altered or nobody's."""
+
+    objects: int
+    bytes: int
+    problems: tuple[str, ...]
+
+
+def region_status(region: Region) -> dict[str, Any]:
+    """Counts and days for people and programs."""
+    scenes, images, failed, mark = _listed(region)
+    days, looks = sorted(_day(receipt) for receipt in images), sorted(_day(receipt) for receipt in scenes)
+    return {
+        "region": region.name,
+        "home": str(region.home),
+        "up_to": mark.isoformat() if mark else None,
+        "scenes": dict(sorted(Counter(receipt.key.rpartition("/")[2] for receipt in scenes).items())),
+        "last_scene": looks[-1] if looks else None,
+        "scenes_failed": len(failed),
+        "images": dict(sorted(Counter(str(receipt.facts.get("status")) for receipt in images).items())),
+        "first_image": days[0] if days else None,
+        "last_image": days[-1] if days else None,
+    }
+
+
+def verify(region: Region) -> VerifyReport:
+    """Every object of the ledger is read and compared with its SHA-256; what the ledger does not know is listed too."""
+    scenes, images, _, _ = _listed(region)
+    receipts = [*scenes, *images]
+    problems: list[str] = []
+    known: set[Path] = set()
+    size = 0
+    for receipt in receipts:
+        for name, digest in receipt.outputs:
+            path = region.home / name
+            known.add(path)
+            if not path.is_file():
+                problems.append(f"missing: {name} ({receipt.kind} {receipt.key})")
+                continue
+            size += path.stat().st_size
+            if sha256_of(path) != digest:
+                problems.append(f"altered: {name} ({receipt.kind} {receipt.key})")
+    return VerifyReport(len(known), size, (*problems, *_strangers(region.home, known)))
+
+
+def _listed(region: Region) -> tuple[list[Receipt], list[Receipt], list[Receipt], date | None]:
+    """Scenes, images, failed scenes, watermark. Looking at a region that was never worked on makes no ledger."""
+    path = ledger_path(region.home)
+    if not path.exists():
+        return [], [], [], None
+    with Ledger(path) as ledger:
+        return ledger.all(SCENE), ledger.all(IMAGE), ledger.all(FAILED), ledger.watermark(WATERMARK)
+
+
+def _day(receipt: Receipt) -> str:
+    return receipt.key.split("/")[1]
+
+
+def _strangers(home: Path, known: set[Path]) -> list[str]:
+    """Scene objects and image files that no receipt lists, and leftovers of killed writers."""
+    objects = [path for array in ARRAYS for path in home.glob(f"cubes/*/*.zarr/{array}/{SCENE_OBJECTS}")]
+    found = [*objects, *home.glob("images/*/*/*")]
+    left = [path for path in home.rglob(f"*{PARTIAL}*") if path not in found]
+    return [f"nobody's: {path.relative_to(home)}" for path in sorted({*found, *left} - known)]
