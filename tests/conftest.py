@@ -38,7 +38,11 @@ def only_loopback(monkeypatch: pytest.MonkeyPatch) -> None:
     connect = socket.socket.connect
 
     def guarded(self: socket.socket, address: object) -> None:
-        if self.family in (socket.AF_INET, socket.AF_INET6) and isinstance(address, tuple) and address[0] not in LOOPBACK:
+        if (
+            self.family in (socket.AF_INET, socket.AF_INET6)
+            and isinstance(address, tuple)
+            and address[0] not in LOOPBACK
+        ):
             raise OSError(f"a test tried to reach {address[0]}")
         connect(self, address)  # type: ignore[arg-type]
 

@@ -1,14 +1,15 @@
 """Backfill without Prefect: months cover the stretch, later scenes are fetched too, and it goes on where it was."""
 
 from datetime import date, timedelta
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from regions import END, START, tiny, write_region
 from test_nightly import FETCHED, made
 
+from regions import END, START, tiny, write_region
 from vsat.config import Region, load_region
 from vsat.errors import AllCloudy, CatalogueDown, InputError, NoScenes
 from vsat.stages.backfill import MOST_STRETCHES, backfill, plan_backfill, stretches
@@ -30,7 +31,7 @@ def test_stretches_cover_every_day_once_and_are_few(start: date, days: int) -> N
     found = stretches(start, end)
     assert len(found) <= MOST_STRETCHES
     assert (found[0][0], found[-1][1]) == (start, end)
-    for (_, last), (first, _) in zip(found, found[1:], strict=False):
+    for (_, last), (first, _) in pairwise(found):
         assert first == last + timedelta(1)
         assert first.day == 1  # a stretch never cuts a month: its images rest on the same scenes
 

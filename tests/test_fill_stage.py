@@ -11,7 +11,9 @@ from vsat.config import METHODS
 from vsat.errors import AllCloudy, InputError
 from vsat.stages.fill import fill_file, predict
 
-DAYS = np.array(["2020-03-01", "2020-03-17", "2020-03-17", "2020-04-02", "2020-04-18", "2020-05-04", "2020-05-20"], "datetime64[ns]")
+DAYS = np.array(
+    ["2020-03-01", "2020-03-17", "2020-03-17", "2020-04-02", "2020-04-18", "2020-05-04", "2020-05-20"], "datetime64[ns]"
+)
 
 
 def cube(seed: int = 0) -> xr.Dataset:
@@ -71,7 +73,10 @@ def test_fill_file_reads_and_writes_both_forms(tmp_path: Path, suffix: str) -> N
     with opened as back:
         assert back.sizes["time"] == 6 == filled.sizes["time"]
         for name in ("reflectance", "sd", "p05", "origin", "age"):
-            assert np.array_equal(back[name].values, filled[name].values, equal_nan=True) and back[name].dtype == filled[name].dtype
+            assert (
+                np.array_equal(back[name].values, filled[name].values, equal_nan=True)
+                and back[name].dtype == filled[name].dtype
+            )
     assert fill_file(source, out, acquisitions=True, method="linear").sizes["time"] == 6
 
 

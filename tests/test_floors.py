@@ -18,12 +18,12 @@ TEXTS = sorted(
 # From the ground up; a file may import from its own floor and from those below. `config` stands above `core`, for a
 # region knows its grids, and core never knows a region.
 FLOORS = (
-    ("vsat.errors", "vsat.hls", "vsat.__init__"),
+    ("vsat.errors", "vsat.hls"),
     ("vsat.core",),
     ("vsat.document", "vsat.settings", "vsat.config", "vsat.starter"),
     ("vsat.io", "vsat.model"),
     ("vsat.stages",),
-    ("vsat.viewer", "vsat.stack", "vsat.cli"),
+    ("vsat.__init__", "vsat.viewer", "vsat.stack", "vsat.cli"),
     ("flows",),
 )
 PRINTING = ("vsat.cli", "vsat.io.servers")  # the latter to the pipe of its parent process

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 from faulty import serving
-from regions import END, START, TEXT, tiny, write_archive, write_region
 
+from regions import END, START, TEXT, tiny, write_archive, write_region
 from vsat.config import load_region
 from vsat.errors import AccessError, CatalogueDown, ExitCode, InputError, ReadError
 from vsat.hls import GranuleId
@@ -158,7 +158,8 @@ def test_a_region_that_cannot_be_used_is_bad_input(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("error", "calls"), [(ReadError("reset"), 3), (CatalogueDown("503"), 3), (AccessError("401"), 1), (InputError("?"), 1)]
+    ("error", "calls"),
+    [(ReadError("reset"), 3), (CatalogueDown("503"), 3), (AccessError("401"), 1), (InputError("?"), 1)],
 )
 def test_retries_where_they_help(error: Exception, calls: int) -> None:
     from prefect import flow
@@ -177,7 +178,9 @@ def test_retries_where_they_help(error: Exception, calls: int) -> None:
     assert len(seen) == calls
 
 
-@pytest.mark.parametrize(("jobs", "most", "sizes"), [(0, 4, []), (3, 4, [1, 1, 1]), (9, 4, [3, 3, 3]), (41, 40, [2] * 20 + [1])])
+@pytest.mark.parametrize(
+    ("jobs", "most", "sizes"), [(0, 4, []), (3, 4, [1, 1, 1]), (9, 4, [3, 3, 3]), (41, 40, [2] * 20 + [1])]
+)
 def test_few_coarse_tasks(jobs: int, most: int, sizes: list[int]) -> None:
     from flows.settings import batches
 

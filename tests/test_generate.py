@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from regions import END, START, tiny
 
+from regions import END, START, tiny
 from vsat.config import Region, load_region
 from vsat.core.fill import fill
 from vsat.core.masks import clear
@@ -27,7 +27,9 @@ ALL_DAYS = END + timedelta(60)
 def region(tmp_path_factory: pytest.TempPathFactory) -> Region:
     """Fetched, with images of every acquisition day and all scenes in."""
     path = tiny(tmp_path_factory.mktemp("project"))
-    path.write_text(path.read_text().replace("{every_days: 10}", "{acquisitions: true}").replace("linear", "linear+scene"))
+    path.write_text(
+        path.read_text().replace("{every_days: 10}", "{acquisitions: true}").replace("linear", "linear+scene")
+    )
     region = load_region(path)
     fetch(region, START, END)
     generate(region, START, END, ALL_DAYS)
@@ -35,7 +37,11 @@ def region(tmp_path_factory: pytest.TempPathFactory) -> Region:
 
 
 def images(region: Region) -> dict[str, bytes]:
-    return {str(path.relative_to(region.home)): path.read_bytes() for path in (region.home / "images").rglob("*.*") if path.is_file()}
+    return {
+        str(path.relative_to(region.home)): path.read_bytes()
+        for path in (region.home / "images").rglob("*.*")
+        if path.is_file()
+    }
 
 
 def context(region: Region) -> tuple[list[SceneKey], np.ndarray, np.ndarray, np.ndarray]:
@@ -60,7 +66,9 @@ def test_observed_pixels_are_those_that_went_in_and_sources_name_their_scene(reg
         here = clear_tyx[first]
         assert np.array_equal(image.refl_byx[:, here], refl[first][:, here]) and not image.sd_byx[:, here].any()
         named = np.array(["", *image.sources])[image.src_yx[here]]
-        assert all(name.split(".")[1] == keys[first].sensor and name.split(".")[3][:7] == f"{day:%Y%j}" for name in named)
+        assert all(
+            name.split(".")[1] == keys[first].sensor and name.split(".")[3][:7] == f"{day:%Y%j}" for name in named
+        )
         seen += int(here.sum())
     assert seen > 1000
 
@@ -71,7 +79,13 @@ def test_the_stage_gives_the_numbers_of_the_fill_in_memory(region: Region, monke
     monkeypatch.setattr(module, "STRIPE_BYTES", 40_000)  # many stripes instead of one
     day = START + timedelta(20)
     wide = region.model_copy(update={"context_days": 400, "final_after_days": 40})
-    generate(wide.model_copy(update={"cadence": region.cadence.model_copy(update={"acquisitions": False, "dates": (day,)})}), day, day, ALL_DAYS, policy="replace")
+    generate(
+        wide.model_copy(update={"cadence": region.cadence.model_copy(update={"acquisitions": False, "dates": (day,)})}),
+        day,
+        day,
+        ALL_DAYS,
+        policy="replace",
+    )
     image = read_image(region.home, grid.tile, day)
     want = fill(refl, clear_tyx, days, np.array([np.datetime64(day).astype(int)], np.int32), method=region.method)
     stored = np.where(image.refl_byx == FILL, np.nan, image.refl_byx * SCALE)
@@ -125,7 +139,9 @@ def test_no_later_scene_than_the_day_is_used(tmp_path: Path) -> None:
 
 def test_dates_before_any_scene_are_counted_not_made(region: Region) -> None:
     earlier = region.model_copy(update={"period": region.period.model_copy(update={"start": date(2022, 1, 1)})})
-    earlier = earlier.model_copy(update={"cadence": region.cadence.model_copy(update={"acquisitions": False, "every_days": 30})})
+    earlier = earlier.model_copy(
+        update={"cadence": region.cadence.model_copy(update={"acquisitions": False, "every_days": 30})}
+    )
     plan = plan_generate(earlier, date(2022, 1, 1), date(2022, 3, 1), ALL_DAYS)
     assert len(plan.without_context) == 2 and not plan.jobs
 
@@ -143,7 +159,9 @@ def test_an_unreadable_scene_fails_its_images_with_the_reason_and_leaves_the_old
     path.write_bytes(bytes(content))
     report = generate(region, START, END, ALL_DAYS, policy="replace")
     assert report.failed and receipt.key in report.failed[0][1]
-    assert {name: content for name, content in images(region).items() if name.endswith(".tif")} == {name: content for name, content in before.items() if name.endswith(".tif")}
+    assert {name: content for name, content in images(region).items() if name.endswith(".tif")} == {
+        name: content for name, content in before.items() if name.endswith(".tif")
+    }
     assert image_folder(region.home, receipt.key.split("/")[0], START).is_dir()
 
 

@@ -1,4 +1,4 @@
-"""The local stack as `vsat up` starts it: a schedule fires, a backfill runs from its deployment, and nothing is left."""
+"""The stack as `vsat up` starts it: a schedule fires, a backfill runs from its deployment, and nothing is left."""
 
 import json
 import os
@@ -15,8 +15,8 @@ from typing import Any
 
 import pytest
 import requests
-from regions import tiny
 
+from regions import tiny
 from vsat.config import load_region
 from vsat.errors import VsatError
 from vsat.stack import stack
@@ -150,7 +150,8 @@ def test_children_die_with_a_parent_that_is_killed(tmp_path: Path) -> None:
     script = f"""
 import os, pathlib, sys, time
 from vsat.stack import child
-with child([sys.executable, "-c", "import time; time.sleep(100)"], pathlib.Path({str(tmp_path / "log")!r}), dict(os.environ)) as it:
+sleep = [sys.executable, "-c", "import time; time.sleep(100)"]
+with child(sleep, pathlib.Path({str(tmp_path / "log")!r}), dict(os.environ)) as it:
     print(it.pid, flush=True)
     time.sleep(100)
 """

@@ -64,7 +64,9 @@ def test_overviews_of_bits_hold_legal_codes_only(published: tuple[Path, tuple[tu
     assert codes <= set(np.unique(image().qa_yx).tolist())
 
 
-def test_vrts_are_the_bands_as_one_layer_by_relative_path(published: tuple[Path, tuple[tuple[str, str], ...]], tmp_path: Path) -> None:
+def test_vrts_are_the_bands_as_one_layer_by_relative_path(
+    published: tuple[Path, tuple[tuple[str, str], ...]], tmp_path: Path
+) -> None:
     folder = image_folder(published[0], "33UVP", DAY)
     moved = tmp_path / folder.name
     moved.mkdir()
@@ -92,7 +94,9 @@ def test_equal_images_give_equal_bytes_and_a_new_one_replaces_the_old_whole(tmp_
     assert np.array_equal(read_image(tmp_path, "33UVP", DAY).refl_byx, image(1).refl_byx)
 
 
-def test_without_exchange_in_the_kernel_the_image_is_still_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_exchange_in_the_kernel_the_image_is_still_replaced(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(module.ctypes, "CDLL", lambda *_, **__: object())
     publish(tmp_path, image(0))
     publish(tmp_path, image(1))

@@ -15,7 +15,14 @@ flag = hnp.arrays(np.bool_, SHAPE)
 def test_packing_and_unpacking_are_inverse(origin, extrapolated, snow, water, change, low) -> None:
     qa = pack_qa(origin, extrapolated=extrapolated, snow=snow, water=water, change=change, low=low)
     back = unpack_qa(qa)
-    for got, put in ((back.origin, origin), (back.extrapolated, extrapolated), (back.snow, snow), (back.water, water), (back.change, change), (back.low, low)):
+    for got, put in (
+        (back.origin, origin),
+        (back.extrapolated, extrapolated),
+        (back.snow, snow),
+        (back.water, water),
+        (back.change, change),
+        (back.low, low),
+    ):
         assert np.array_equal(got, put)
 
 

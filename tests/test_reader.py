@@ -2,6 +2,7 @@
 
 import hashlib
 import logging
+import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -344,6 +345,24 @@ def test_declared_size_and_checksum() -> None:
                 read_granule(granule_on(server, checks=(("red", check),)), GRID, server.endpoint(), patience=FAST)
 
 
+@pytest.mark.parametrize("library", ["zlib", "isal"])
+def test_blocks_that_do_not_end_where_they_should(library: str) -> None:
+    """Whichever library inflates: too short, too long, cut, or a bomb of a thousand times its size."""
+    if library == "isal":
+        pytest.importorskip("isal", reason="isal is not installed; zlib serves")
+    data = np.random.default_rng(3).integers(0, 9, 5000).astype(np.uint8).tobytes()
+    inflate = tiff._inflate if library == tiff._inflater().__name__.partition(".")[0] else None
+    if inflate is None:
+        pytest.skip("isal goes first where it is installed")
+    packed = zlib.compress(data)
+    assert inflate(packed, len(data)) == data
+    assert len(inflate(packed, len(data) + 5)) == len(data)  # the caller compares lengths
+    bomb = zlib.compress(bytes(50_000_000))
+    for bad, size in ((packed, 4000), (packed[:-1], 5000), (packed[:900], 5000), (b"", 5000), (bomb, 5000)):
+        with pytest.raises(tiff.MalformedError):
+            inflate(bad, size)
+
+
 def test_a_file_too_large_is_not_taken_in(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("vsat.io.download.MAX_FILE_BYTES", 3000)
     assert "none of HLS is over" in reason_of(server)
@@ -535,9 +554,9 @@ def test_a_real_damaged_file_is_failed_not_empty(shared_data: Path, size: int) -
     name = "HLS.L30.T19LBJ.2020239T144556.v2.0"
     damaged = real_files(shared_data, name)[f"/data/{name}/{name}.B01.tif"]
     grid = TileGrid("19LBJ", 32619, 199980.0, -1099980.0, size, size)
-    with serving({path_of(name, band): damaged for band in (*BANDS, "fmask")}) as server:
-        with pytest.raises(ReadError, match="not a sound GeoTIFF") as caught:
-            read_granule(granule_on(server, name), grid, server.endpoint(), patience=FAST)
+    files = {path_of(name, band): damaged for band in (*BANDS, "fmask")}
+    with serving(files) as server, pytest.raises(ReadError, match="not a sound GeoTIFF") as caught:
+        read_granule(granule_on(server, name), grid, server.endpoint(), patience=FAST)
     assert name in str(caught.value)
 
 

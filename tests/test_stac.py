@@ -71,7 +71,9 @@ def test_catalogue_is_walkable_and_valid(home: Path) -> None:
     catalogue = pystac.Catalog.from_file(str(home / "images" / "catalog.json"))
     LocalValidator().catalog_validator().validate(json.loads((home / "images" / "catalog.json").read_text()))
     (collection,) = catalogue.get_children()
-    LocalValidator().collection_validator().validate(json.loads((home / "images" / "33UVP" / "collection.json").read_text()))
+    LocalValidator().collection_validator().validate(
+        json.loads((home / "images" / "33UVP" / "collection.json").read_text())
+    )
     items = list(collection.get_items())
     assert [item.datetime.date() for item in items if item.datetime] == list(DAYS)
     assert all(Path(asset.get_absolute_href() or "").is_file() for item in items for asset in item.assets.values())
@@ -82,7 +84,9 @@ def test_item_says_status_sources_sizes_and_never_a_null_time(home: Path) -> Non
     told = item["properties"]
     assert told["datetime"] == "2024-05-02T00:00:00Z" and told["updated"] == "2024-08-01T00:00:00Z"
     assert told["vsat:status"] == "final" and told["proj:code"] == "EPSG:32633"
-    assert [link["href"].rsplit("/", 1)[1] for link in item["links"] if link["rel"] == "derived_from"] == list(image().sources)
+    assert [link["href"].rsplit("/", 1)[1] for link in item["links"] if link["rel"] == "derived_from"] == list(
+        image().sources
+    )
     for asset in item["assets"].values():
         assert (folder / asset["href"]).stat().st_size == asset["file:size"]
     assert {"blue", "nir08", "swir22_sd", "qa", "age", "src", "sr", "sd", "thumbnail"} <= item["assets"].keys()

@@ -3,8 +3,8 @@
 from datetime import date
 
 import numpy as np
-from regions import END, START
 
+from regions import END, START
 from vsat.config import Region
 from vsat.core.fill import fill
 from vsat.stages.generate import finish_generate, generate_one, plan_generate
@@ -19,4 +19,10 @@ def regenerate(region: Region, day: date = END) -> None:
 
 
 # Compiled code is loaded here, once, and not in each of two hundred forks.
-fill(np.ones((3, 6, 2, 2), np.int16), np.ones((3, 2, 2), bool), np.arange(3, dtype=np.int32), np.array([1], np.int32), method="linear")
+fill(
+    np.ones((3, 6, 2, 2), np.int16),
+    np.ones((3, 2, 2), bool),
+    np.arange(3, dtype=np.int32),
+    np.array([1], np.int32),
+    method="linear",
+)

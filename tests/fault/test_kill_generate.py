@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from fault import killer
 from fault.generating import LAST, regenerate
-from regions import END, START, tiny
 
+from regions import END, START, tiny
 from vsat.config import Region, load_region
 from vsat.io.ledger import Ledger, Receipt
 from vsat.io.publish import image_folder, read_image
@@ -37,7 +37,9 @@ def receipts(home: Path) -> list[Receipt]:
 
 
 def files(home: Path) -> dict[str, bytes]:
-    return {path.relative_to(home).as_posix(): path.read_bytes() for path in (home / "images").rglob("*") if path.is_file()}
+    return {
+        path.relative_to(home).as_posix(): path.read_bytes() for path in (home / "images").rglob("*") if path.is_file()
+    }
 
 
 def whole(home: Path, region: Region) -> dict[str, str]:

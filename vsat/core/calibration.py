@@ -30,7 +30,7 @@ FEW_DATES = 3.0  # a knot with this many dates leans on the default as much as o
 DEFAULT_SD = 0.03
 DEFAULT_POWER = 0.3
 PRIOR_SD = 0.08
-DEFAULT_FACTOR = 0.7  # EVIDENCE 1: the scene regression takes about half of the mean error away, less of the tails
+DEFAULT_FACTOR = 0.8  # EVIDENCE 1: the scene regression takes about half of the mean error away, less of the tails
 NORMAL = (-1.6449, -0.6745, 0.0, 0.6745, 1.6449)
 
 Floats = npt.NDArray[np.float64]
@@ -254,7 +254,7 @@ def _scene_factors(parts: list[Overlaid], sd_bk: Floats) -> Floats:
         dates = np.unique(date_r[here]).size
         trust = dates / (dates + FEW_DATES)
         for b in range(len(out)):
-            q, sd = _measured(unit_br[b, here], date_r[here], even=0.75)
+            q, sd = _measured(unit_br[b, here], date_r[here], even=1.0)
             out[b, s] = trust * np.append(q, sd) + (1 - trust) * default[b, s]
     return out
 

@@ -17,7 +17,8 @@ CHANGE_LEAST = 0.06  # reflectance; a harvest moves the near infrared by .1 to .
 LOW_SHARE = 0.35
 LOW_LEAST = 0.03  # reflectance
 
-Bool, Float = NDArray[np.bool_], NDArray[np.float32]
+Bool = NDArray[np.bool_]
+Float = NDArray[np.float32]
 
 
 @dataclass(frozen=True)

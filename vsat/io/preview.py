@@ -25,7 +25,11 @@ def preview_png(refl_byx: NDArray[np.int16], bands: tuple[str, ...], qa_yx: NDAr
         qa_yx: quality bits (y, x).
     """
     step = -(-max(qa_yx.shape) // LONGEST_PX)
-    rgb = [bands.index(band) for band in ("red", "green", "blue")] if {"red", "green", "blue"} <= set(bands) else [0, 0, 0]
+    rgb = (
+        [bands.index(band) for band in ("red", "green", "blue")]
+        if {"red", "green", "blue"} <= set(bands)
+        else [0, 0, 0]
+    )
     small = refl_byx[rgb, ::step, ::step].transpose(1, 2, 0)
     qa = qa_yx[::step, ::step]
     picture = (np.sqrt(np.clip(small * np.float32(SCALE) / WHITE_AT, 0, 1)) * 255).astype(np.uint8)

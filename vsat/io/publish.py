@@ -112,7 +112,9 @@ def publish(home: Path, image: VirtualImage) -> tuple[tuple[str, str], ...]:
         _swap(aside, folder)
     except OSError as error:
         step = "make room or give the right to write there, then run again: what is finished stays"
-        raise StoreError(f"{image.name} cannot be written: {error.strerror}", place=str(folder), next_step=step) from error
+        raise StoreError(
+            f"{image.name} cannot be written: {error.strerror}", place=str(folder), next_step=step
+        ) from error
     return tuple(sorted((str((folder / name).relative_to(home)), digest) for name, digest in digests.items()))
 
 
@@ -128,7 +130,9 @@ def read_image(home: Path, tile: str, day: date) -> VirtualImage:
     item = read_item(folder / f"{name}.json")
     told = item["properties"]
     bands = tuple(band for band in BANDS if COMMON_NAMES[band] in item["assets"])
-    layers = {asset: _read(folder / f"{name}.{asset}.tif") for asset in item["assets"] if _is_layer(item["assets"][asset])}
+    layers = {
+        asset: _read(folder / f"{name}.{asset}.tif") for asset in item["assets"] if _is_layer(item["assets"][asset])
+    }
     qa_byx, src_byx = layers["qa"][0], layers["src"][0]
     return VirtualImage(
         layers["qa"][1] and TileGrid(tile, *layers["qa"][1]), day, bands,
@@ -155,7 +159,9 @@ def _layers(image: VirtualImage) -> Iterator[_Layer]:
     for b, band in enumerate(image.bands):
         asset = COMMON_NAMES[band]
         yield _Layer(asset, image.refl_byx[b : b + 1], (band,), FILL, SCALE, "1", "average")
-        yield _Layer(f"{asset}_sd", image.sd_byx[b : b + 1], (f"{band} standard deviation",), FILL, SCALE, "1", "average")
+        yield _Layer(
+            f"{asset}_sd", image.sd_byx[b : b + 1], (f"{band} standard deviation",), FILL, SCALE, "1", "average"
+        )
     yield _Layer("qa", image.qa_yx[None], ("quality bits",), None, 1.0, "", "mode")
     yield _Layer("age", image.age_lyx, AGE_BANDS, FILL, 1.0, "day", "nearest")
     tags = {SOURCES_TAG: " ".join(image.sources)}
@@ -189,7 +195,11 @@ def _vrt(image: VirtualImage, suffix: str) -> bytes:
     grid = image.grid
     wkt = rasterio.crs.CRS.from_epsg(grid.epsg).to_wkt()
     geo = ", ".join(f"{v:.1f}" for v in grid.transform.to_gdal())
-    lines = [f'<VRTDataset rasterXSize="{grid.width}" rasterYSize="{grid.height}">', f"  <SRS>{escape(wkt)}</SRS>", f"  <GeoTransform>{geo}</GeoTransform>"]
+    lines = [
+        f'<VRTDataset rasterXSize="{grid.width}" rasterYSize="{grid.height}">',
+        f"  <SRS>{escape(wkt)}</SRS>",
+        f"  <GeoTransform>{geo}</GeoTransform>",
+    ]
     for number, band in enumerate(image.bands, start=1):
         size = f'xOff="0" yOff="0" xSize="{grid.width}" ySize="{grid.height}"'
         lines += [
@@ -218,7 +228,9 @@ def _exchange(one: Path, other: Path) -> None:
     """Two folders change names in one step (Linux renameat2); elsewhere the old one is moved away first."""
     at_fdcwd, rename_exchange = -100, 2
     renameat2 = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
-    if renameat2 is not None and not renameat2(at_fdcwd, os.fsencode(one), at_fdcwd, os.fsencode(other), rename_exchange):
+    if renameat2 is not None and not renameat2(
+        at_fdcwd, os.fsencode(one), at_fdcwd, os.fsencode(other), rename_exchange
+    ):
         return
     old = one.with_name(f".{other.name}.old{PARTIAL}")
     other.rename(old)
@@ -236,7 +248,9 @@ def _read(path: Path) -> tuple[NDArray[Any], tuple[int, float, float, int, int]]
             at = file.transform
             return file.read(), (file.crs.to_epsg(), at.c, at.f, file.height, file.width)
     except rasterio.errors.RasterioError as error:
-        raise StoreError("an image file cannot be read", place=str(path), next_step="vsat verify, then generate again") from error
+        raise StoreError(
+            "an image file cannot be read", place=str(path), next_step="vsat verify, then generate again"
+        ) from error
 
 
 def folders_of(home: Path, keys: Sequence[tuple[str, date]]) -> list[Path]:

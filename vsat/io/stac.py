@@ -2,8 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping, Sequence
-from datetime import date
+from collections.abc import Mapping, Sequence
 from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,7 +24,15 @@ STAC_VERSION = "1.1.0"
 SCHEMAS = "https://stac-extensions.github.io"
 EXTENSIONS = tuple(
     f"{SCHEMAS}/{name}/schema.json"
-    for name in ("classification/v1.1.0", "eo/v2.0.0", "file/v2.1.0", "processing/v1.2.0", "projection/v2.0.0", "raster/v2.0.0", "version/v1.2.0")
+    for name in (
+        "classification/v1.1.0",
+        "eo/v2.0.0",
+        "file/v2.1.0",
+        "processing/v1.2.0",
+        "projection/v2.0.0",
+        "raster/v2.0.0",
+        "version/v1.2.0",
+    )
 )
 COG_TYPE = "image/tiff; application=geotiff; profile=cloud-optimized"
 TYPES = {".tif": COG_TYPE, ".png": "image/png", ".vrt": "application/xml"}
@@ -58,7 +65,9 @@ def read_item(path: Path) -> dict[str, Any]:
     try:
         item: dict[str, Any] = json.loads(path.read_text("utf-8"))
     except (OSError, ValueError) as error:
-        raise StoreError("there is no readable item", place=str(path), next_step="vsat verify, then generate again") from error
+        raise StoreError(
+            "there is no readable item", place=str(path), next_step="vsat verify, then generate again"
+        ) from error
     return item
 
 
@@ -108,13 +117,13 @@ def _item(image: "VirtualImage", files: Sequence[Path]) -> dict[str, Any]:
             _link("root", "../../catalog.json"), _link("parent", "../collection.json"), _link("collection", "../collection.json"),
             *({"rel": "derived_from", "href": _source_href(name), "type": "application/geo+json"} for name in image.sources),
         ],
-        "assets": {path.name.removeprefix(f"{image.name}.").rsplit(".", 1)[0] if path.suffix == ".tif" else _other(path): _asset(path, image.name) for path in files},
+        "assets": {_key(path, image.name): _asset(path, image.name) for path in files},
     }  # fmt: skip
 
 
-def _other(path: Path) -> str:
-    """Asset key of a file that is no TIFF: `thumbnail`, `sr`, `sd`."""
-    return "thumbnail" if path.suffix == ".png" else path.name.split(".")[-2]
+def _key(path: Path, name: str) -> str:
+    """Asset key of a file: `red`, `qa`, `sr`; the preview's is `thumbnail`."""
+    return "thumbnail" if path.suffix == ".png" else path.name.removeprefix(f"{name}.").removesuffix(path.suffix)
 
 
 def _asset(path: Path, name: str) -> dict[str, Any]:
@@ -125,7 +134,7 @@ def _asset(path: Path, name: str) -> dict[str, Any]:
         "file:size": len(content),
         "file:checksum": SHA256_MULTIHASH + hashlib.sha256(content).hexdigest(),
     }
-    key = path.name.removeprefix(f"{name}.").removesuffix(path.suffix)
+    key = _key(path, name)
     if path.suffix == ".png":
         return asset | {"roles": ["thumbnail"], "title": "true colour; hatched where prior only"}
     if path.suffix == ".vrt":
@@ -138,21 +147,46 @@ def _raster(key: str) -> dict[str, Any]:
     band = next((name for name, common in COMMON_NAMES.items() if common == key.removesuffix("_sd")), None)
     if band is not None:
         is_sd = key.endswith("_sd")
-        told = {"name": key, "data_type": "int16", "nodata": FILL, "raster:scale": SCALE, "raster:offset": 0.0, "unit": "1"}
+        told = {
+            "name": key,
+            "data_type": "int16",
+            "nodata": FILL,
+            "raster:scale": SCALE,
+            "raster:offset": 0.0,
+            "unit": "1",
+        }
         seen = {} if is_sd else {"eo:common_name": key, "eo:center_wavelength": WAVELENGTH_UM[band]}
         title = f"{band} standard deviation" if is_sd else f"{band} surface reflectance"
         return {"title": title, "roles": ["uncertainty"] if is_sd else ["data", "reflectance"], "bands": [told | seen]}
     if key == "qa":
-        return {"title": "quality bits", "roles": ["data", "data-mask"], "bands": [{"name": "qa", "data_type": "uint8"}], "classification:bitfields": _bitfields()}
+        return {
+            "title": "quality bits",
+            "roles": ["data", "data-mask"],
+            "bands": [{"name": "qa", "data_type": "uint8"}],
+            "classification:bitfields": _bitfields(),
+        }
     if key == "age":
         names = ("last", "next", "count")
-        return {"title": "days since and until a clear look, and their number", "roles": ["metadata"], "bands": [{"name": n, "data_type": "int16", "nodata": FILL} for n in names]}
-    return {"title": "one-based index into vsat:sources", "roles": ["metadata"], "bands": [{"name": "src", "data_type": "uint16", "nodata": 0}]}
+        return {
+            "title": "days since and until a clear look, and their number",
+            "roles": ["metadata"],
+            "bands": [{"name": n, "data_type": "int16", "nodata": FILL} for n in names],
+        }
+    return {
+        "title": "one-based index into vsat:sources",
+        "roles": ["metadata"],
+        "bands": [{"name": "src", "data_type": "uint16", "nodata": 0}],
+    }
 
 
 def _bitfields() -> list[dict[str, Any]]:
     return [
-        {"name": name, "offset": offset, "length": length, "classes": [{"value": value, "name": word} for value, word in enumerate(words)]}
+        {
+            "name": name,
+            "offset": offset,
+            "length": length,
+            "classes": [{"value": value, "name": word} for value, word in enumerate(words)],
+        }
         for offset, length, name, words in QA_FIELDS
     ]
 
@@ -162,7 +196,9 @@ def _footprint(grid: TileGrid) -> tuple[dict[str, Any], list[float]]:
     west, south, east, north = grid.bounds
     share = np.linspace(0, 1, EDGE_POINTS)[:-1]
     x = np.concatenate([west + (east - west) * share, np.full(4, east), east - (east - west) * share, np.full(4, west)])
-    y = np.concatenate([np.full(4, south), south + (north - south) * share, np.full(4, north), north - (north - south) * share])
+    y = np.concatenate(
+        [np.full(4, south), south + (north - south) * share, np.full(4, north), north - (north - south) * share]
+    )
     lon, lat = Transformer.from_crs(grid.epsg, 4326, always_xy=True).transform(x, y)
     outline = antimeridian.fix_polygon(Polygon(np.column_stack([lon, lat]).round(6)))
     return json.loads(json.dumps(mapping(outline))), [round(value, 6) for value in antimeridian.bbox(outline)]

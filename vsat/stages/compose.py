@@ -22,8 +22,9 @@ from vsat.hls import BANDS, FILL, SCALE, Fmask, SceneKey
 from vsat.io.publish import VirtualImage
 from vsat.io.scenes import read_scenes
 
-Int16, Bool = NDArray[np.int16], NDArray[np.bool_]
+Int16 = NDArray[np.int16]
 UInt8 = NDArray[np.uint8]
+Bool = NDArray[np.bool_]
 
 STRIPE_BYTES = 1 << 29  # of reflectance read at once
 CHUNK_PX = 256
@@ -36,9 +37,12 @@ class DateJob(Protocol):
     """What is needed to know of a date; see stages.generate."""
 
     @property
-    def day(self) -> str: ...
+    def day(self) -> str:
+        """The date, ISO."""
+
     @property
-    def status(self) -> Literal["provisional", "final"]: ...
+    def status(self) -> Literal["provisional", "final"]:
+        """Whether later scenes can still change its image."""
 
 
 @dataclass(frozen=True)
@@ -134,7 +138,11 @@ def _spread(context: Context, keys: Sequence[SceneKey]) -> Spread:
         looks = context.looks(keys)
         return calibrate(looks.refl_tbyx, looks.clear_tyx, looks.day_t, method=context.method)
     tall, wide = min(SAMPLE_PX, height), min(SAMPLE_PX, width)
-    corners = [(int((height - tall) * (i + 0.5) / side), int((width - wide) * (j + 0.5) / side)) for i in range(side) for j in range(side)]
+    corners = [
+        (int((height - tall) * (i + 0.5) / side), int((width - wide) * (j + 0.5) / side))
+        for i in range(side)
+        for j in range(side)
+    ]
     parts = [context.looks(keys, slice(y, y + tall), slice(x, x + wide)) for y, x in corners]
     refl_tbyx = np.concatenate([part.refl_tbyx for part in parts], axis=-1)
     clear_tyx = np.concatenate([part.clear_tyx for part in parts], axis=-1)
@@ -144,7 +152,9 @@ def _spread(context: Context, keys: Sequence[SceneKey]) -> Spread:
 def _draw(draft: _Draft, rows: slice, looks: Looks, found: Estimate, q: int, day: int) -> None:
     """Fill in a stripe of one date."""
     draft.base_byx[:, rows] = found.refl_qbyx[q]
-    draft.near_kyx[:, rows] = np.stack([a[q] for a in (found.last_qyx, found.next_qyx, found.count_qyx, found.nearest_qyx)])
+    draft.near_kyx[:, rows] = np.stack(
+        [a[q] for a in (found.last_qyx, found.next_qyx, found.count_qyx, found.nearest_qyx)]
+    )
     draft.before_byx[:, rows] = _looked_at(looks, day, found.last_qyx[q], -1)
     draft.after_byx[:, rows] = _looked_at(looks, day, found.next_qyx[q], 1)
     draft.fmask_yx[rows] = _nearest_fmask(looks, found.nearest_qyx[q], day)
@@ -162,7 +172,7 @@ def _looked_at(looks: Looks, day: int, far_yx: Int16, sign: int) -> Int16:
 
 def _nearest_fmask(looks: Looks, nearest_yx: Int16, day: int) -> UInt8:
     """Fmask of the look seen that day or else of the nearest one, 0 where there is none."""
-    fmask = np.take_along_axis(looks.fmask_tyx, np.maximum(nearest_yx, 0)[None].astype(np.int64), 0)[0]
+    fmask: UInt8 = np.take_along_axis(looks.fmask_tyx, np.maximum(nearest_yx, 0)[None].astype(np.int64), 0)[0]
     fmask[nearest_yx < 0] = 0
     for t in np.flatnonzero(looks.day_t == day)[::-1]:
         fmask[looks.clear_tyx[t]] = looks.fmask_tyx[t][looks.clear_tyx[t]]
@@ -170,7 +180,12 @@ def _nearest_fmask(looks: Looks, nearest_yx: Int16, day: int) -> UInt8:
 
 
 def _image(
-    context: Context, one: DateJob, scenes: Sequence[tuple[str, tuple[str, ...]]], draft: _Draft, spread: Spread, asof: date
+    context: Context,
+    one: DateJob,
+    scenes: Sequence[tuple[str, tuple[str, ...]]],
+    draft: _Draft,
+    spread: Spread,
+    asof: date,
 ) -> VirtualImage:
     """Scene regression, spread, pass-through and quality of one date."""
     day = date.fromisoformat(one.day)
@@ -203,7 +218,10 @@ def _stored(values_byx: NDArray[np.float32]) -> Int16:
 def _quality(done: FilledDate, draft: _Draft) -> UInt8:
     last, following = draft.near_kyx[:2]
     seen = done.origin_yx == OBSERVED
-    before, after = (np.where(a == FILL, np.nan, a * np.float32(SCALE)).astype(np.float32) for a in (draft.before_byx, draft.after_byx))
+    before, after = (
+        np.where(a == FILL, np.nan, a * np.float32(SCALE)).astype(np.float32)
+        for a in (draft.before_byx, draft.after_byx)
+    )
     return pack_qa(
         done.origin_yx,
         extrapolated=((last < 0) != (following < 0)) & ~seen,
@@ -214,7 +232,9 @@ def _quality(done: FilledDate, draft: _Draft) -> UInt8:
     )
 
 
-def _sources(source_yx: NDArray[np.int32], ids: Sequence[tuple[str, ...]]) -> tuple[NDArray[np.uint16], tuple[str, ...]]:
+def _sources(
+    source_yx: NDArray[np.int32], ids: Sequence[tuple[str, ...]]
+) -> tuple[NDArray[np.uint16], tuple[str, ...]]:
     """One-based index per pixel into the granules that pixels refer to; a scene of several granules goes by its first."""
     used = np.unique(source_yx[source_yx >= 0])
     index = np.zeros(len(ids) + 1, np.uint16)

@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from datetime import date
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -128,18 +129,33 @@ def _scored(region: Region, grid: TileGrid, land: Landscape, seconds: float) -> 
         keys = scene_keys(ledger, grid.tile)
     looks = _Cube(*read_scenes(region.home, grid, keys), keys)
     days = [date.fromisoformat(receipt.key.split("/")[1]) for receipt in receipts]
-    straight = fill_temporal(looks.refl_tbyx, looks.clear_tyx, looks.day_t, _days(days), method="linear").refl_qbyx
-    errors = [_errors(read_image(region.home, grid.tile, day), _truth(region, land, day), straight[q]) for q, day in enumerate(days)]
+    linear_qbyx = fill_temporal(looks.refl_tbyx, looks.clear_tyx, looks.day_t, _days(days), method="linear").refl_qbyx
+    errors = [
+        _errors(read_image(region.home, grid.tile, day), _truth(region, land, day), linear_qbyx[q])
+        for q, day in enumerate(days)
+    ]
     scores = tuple(
         Score(
-            day, str(receipt.facts["status"]), float(receipt.facts["observed"] or 0), float(receipt.facts["filled"] or 0),
-            *(float(np.mean(part)) if part.size else float("nan") for part in one), seconds / len(days),
+            day,
+            str(receipt.facts["status"]),
+            float(receipt.facts["observed"] or 0),
+            float(receipt.facts["filled"] or 0),
+            _mean(mine),
+            _mean(straight),
+            _mean(held),
+            seconds / len(days),
         )
-        for day, receipt, one in zip(days, receipts, errors, strict=True)
-    )  # fmt: skip
+        for day, receipt, (mine, straight, held) in zip(days, receipts, errors, strict=True)
+    )
     mae, linear, cover = (float(np.mean(np.concatenate(parts))) for parts in zip(*errors, strict=True))
     report = DemoReport(
-        str(region.home / "report.html"), len(keys), scores, mae, linear, cover, sum(score.observed == 0 for score in scores)
+        str(region.home / "report.html"),
+        len(keys),
+        scores,
+        mae,
+        linear,
+        cover,
+        sum(score.observed == 0 for score in scores),
     )
     _draw(region, grid, land, looks, report)
     return report
@@ -160,6 +176,10 @@ class _Cube:
     @cached_property
     def day_t(self) -> NDArray[np.int32]:
         return _days([key.day for key in self.keys])
+
+
+def _mean(values: NDArray[Any]) -> float:
+    return float(values.mean()) if values.size else float("nan")
 
 
 def _truth(region: Region, land: Landscape, day: date) -> NDArray[np.float32]:
@@ -183,12 +203,17 @@ def _errors(
 
 def _draw(region: Region, grid: TileGrid, land: Landscape, looks: _Cube, report: DemoReport) -> None:
     """The page, and the picture that the README shows."""
-    worst_to_best = sorted((s for s in report.scores if s.observed == 0), key=lambda s: s.day)
-    shown = [worst_to_best[round(i)] for i in np.linspace(0, len(worst_to_best) - 1, min(4, len(worst_to_best)))]
+    unseen = [score for score in report.scores if score.observed == 0]
+    partial = [score for score in report.scores if 0.1 < score.observed < 0.9]
+    middle = [unseen[round(share * (len(unseen) - 1))] for share in (0.25, 0.5, 0.75)] if unseen else []
+    shown = sorted([*middle, *partial[:1]], key=lambda score: score.day)
     pictures = [_pictures(region, grid, land, looks, score) for score in shown]
     spots = _spots(land, grid)
     charts = [
-        {"title": title, "svg": series_svg(_series(region, grid, land, looks, report, title, *spot), ylabel="near infrared")}
+        {
+            "title": title,
+            "svg": series_svg(_series(region, grid, land, looks, report, title, *spot), ylabel="near infrared"),
+        }
         for title, spot in spots.items()
     ]
     page = render(

@@ -60,14 +60,18 @@ def predict(
         AllCloudy: the cube has not one clear look.
     """
     if method not in METHODS:
-        raise InputError(f"unknown method {method!r}", place="method", next_step=f"choose one of {', '.join(get_args(Method))}")
+        raise InputError(
+            f"unknown method {method!r}", place="method", next_step=f"choose one of {', '.join(get_args(Method))}"
+        )
     if not dates:
         raise InputError("no date is asked for", place="dates", next_step="give at least one day as YYYY-MM-DD")
     wanted = sorted(set(dates))
     refl_tbyx = cube["reflectance"].values
     clear_tyx = clear(cube["fmask"].values, refl_tbyx, adjacent=adjacent, snow=snow)
     if not clear_tyx.any():
-        raise AllCloudy("there is not one clear look", place="fmask", next_step="check the mask's bits, or bring more dates")
+        raise AllCloudy(
+            "there is not one clear look", place="fmask", next_step="check the mask's bits, or bring more dates"
+        )
     # from dates outwards the arrays know days only: every look of one UTC day is that day's
     day_t = cube["time"].values.astype("datetime64[D]").astype(np.int32)
     query_q = np.array(wanted, "datetime64[D]").astype(np.int32)
@@ -100,11 +104,15 @@ def fill_file(
         AllCloudy: the cube has not one clear look.
     """
     if bool(dates) + (every is not None) + acquisitions != 1:
-        raise InputError("which dates?", place="options", next_step="give exactly one of --dates, --every and --acquisitions")
+        raise InputError(
+            "which dates?", place="options", next_step="give exactly one of --dates, --every and --acquisitions"
+        )
     if every is not None and every < 1:
         raise InputError(f"--every {every} is not a number of days", place="options", next_step="give 1 or more")
     if out.suffix not in (".nc", ".zarr"):
-        raise InputError(f"{out.name!r} is neither .nc nor .zarr", place=str(out), next_step="end the name in .nc or .zarr")
+        raise InputError(
+            f"{out.name!r} is neither .nc nor .zarr", place=str(out), next_step="end the name in .nc or .zarr"
+        )
     cube = load_cube(source)
     seen = sorted({value.astype("datetime64[D]").astype(date) for value in cube["time"].values})
     if every is not None:

@@ -109,7 +109,9 @@ def generate(
         progress: told (jobs done, jobs in all).
     """
     plan = plan_generate(region, start, end, day, policy=policy)
-    results = run_jobs(generate_one, plan.jobs, workers=workers or Settings.from_environment().workers, progress=progress)
+    results = run_jobs(
+        generate_one, plan.jobs, workers=workers or Settings.from_environment().workers, progress=progress
+    )
     return finish_generate(region, day, plan, [receipt for receipts in results for receipt in receipts])
 
 
@@ -141,7 +143,9 @@ def generate_one(job: GenerateJob) -> list[Receipt]:
         images = compose(context, job.dates, job.scenes, date.fromisoformat(job.asof))
     except (StoreError, ReadError) as error:
         log.error("%s %s: %s", job.grid.tile, job.dates[0].day[:7], error)
-        return [Receipt(FAILED, f"{job.grid.tile}/{one.day}", "failed", facts={"reason": str(error)}) for one in job.dates]
+        return [
+            Receipt(FAILED, f"{job.grid.tile}/{one.day}", "failed", facts={"reason": str(error)}) for one in job.dates
+        ]
     with Ledger(ledger_path(home)) as ledger:
         for one, image in zip(job.dates, images, strict=True):
             outputs = publish(home, image)
@@ -149,7 +153,13 @@ def generate_one(job: GenerateJob) -> list[Receipt]:
             receipt = Receipt(KIND, key, "done", inputs, one.signature, outputs, dict(image.facts))
             ledger.record(receipt)
             receipts.append(receipt)
-            log.info("%s %s %s: %.0f %% observed", receipt.key, one.status, job.method, 100 * float(str(image.facts["observed"])))
+            log.info(
+                "%s %s %s: %.0f %% observed",
+                receipt.key,
+                one.status,
+                job.method,
+                100 * float(str(image.facts["observed"])),
+            )
     return receipts
 
 
@@ -157,7 +167,9 @@ def finish_generate(region: Region, day: date, plan: GeneratePlan, receipts: Ite
     """The STAC catalogue lists every image; returns the report."""
     with Ledger(ledger_path(region.home)) as ledger:
         keys = [receipt.key.split("/") for receipt in ledger.all(KIND)]
-    write_catalogue(region.home, region.name, [image_folder(region.home, tile, date.fromisoformat(d)) for tile, d in keys])
+    write_catalogue(
+        region.home, region.name, [image_folder(region.home, tile, date.fromisoformat(d)) for tile, d in keys]
+    )
     done = sorted(receipts, key=lambda receipt: receipt.key)
     return GenerateReport(
         region.name,

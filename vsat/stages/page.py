@@ -58,7 +58,7 @@ def shades(values_yx: NDArray[np.float32], top: float) -> NDArray[np.uint8]:
     import matplotlib as mpl
 
     rgba = mpl.colormaps["viridis"](np.clip(np.nan_to_num(values_yx) / top, 0, 1))
-    picture = (rgba[..., :3] * 255).astype(np.uint8)
+    picture: NDArray[np.uint8] = (rgba[..., :3] * 255).astype(np.uint8)
     picture[np.isnan(values_yx)] = NO_VALUE
     return picture
 
@@ -116,5 +116,8 @@ def render(template: str, **values: object) -> str:
 def text_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """A plain table, first column to the left, the others to the right."""
     widths = [max(len(row[i]) for row in (header, *rows)) for i in range(len(header))]
-    lines = [[cell.ljust(w) if i == 0 else cell.rjust(w) for i, (cell, w) in enumerate(zip(row, widths, strict=True))] for row in (header, *rows)]
+    lines = [
+        [cell.ljust(w) if i == 0 else cell.rjust(w) for i, (cell, w) in enumerate(zip(row, widths, strict=True))]
+        for row in (header, *rows)
+    ]
     return "\n".join("  ".join(line) for line in [lines[0], ["-" * w for w in widths], *lines[1:]])
