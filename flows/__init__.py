@@ -1,0 +1,1 @@
+"""Prefect flows over the stages: fetch, generate, nightly, backfill."""

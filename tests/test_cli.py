@@ -19,7 +19,7 @@ from vsat import cli
 from vsat.config import load_region
 from vsat.io.archive import withhold
 
-VERBS = ("init check plan fetch generate fill backfill nightly status verify demo up").split()
+VERBS = ["init", "check", "plan", "fetch", "generate", "fill", "backfill", "nightly", "status", "verify", "demo", "up"]
 Vsat = Callable[..., tuple[int, str, str]]
 
 

@@ -36,7 +36,9 @@ class Up:
     process: subprocess.Popen[str]
 
     def ask(self, what: str, **body: Any) -> list[dict[str, Any]]:
-        answer = requests.post(f"{self.api}/{what}/filter", json=body, timeout=20)
+        token = requests.get(f"{self.api}/csrf-token", params={"client": "test"}, timeout=20).json()["token"]
+        headers = {"Prefect-Csrf-Client": "test", "Prefect-Csrf-Token": token}
+        answer = requests.post(f"{self.api}/{what}/filter", json=body, headers=headers, timeout=20)
         answer.raise_for_status()
         found: list[dict[str, Any]] = answer.json()
         return found
@@ -118,6 +120,13 @@ def test_deployments_are_forms_of_dates_and_choices_and_one_run_at_a_time(up: Up
         assert one["concurrency_options"]["collision_strategy"] == "ENQUEUE"
         assert one["parameters"] == {"region": str(up.region)}
     assert {one["name"] for one in up.ask("automations")} == {"vsat: no heartbeat", "vsat: stuck pending"}
+
+
+def test_a_page_of_another_site_cannot_read_or_start_anything(up: Up) -> None:
+    answer = requests.post(f"{up.api}/flow_runs/filter", json={}, headers={"Origin": "http://evil.test"}, timeout=20)
+    assert answer.status_code == 403
+    assert "evil" not in answer.headers.get("access-control-allow-origin", "")
+    assert answer.headers.get("access-control-allow-origin") != "*"
 
 
 def test_vsat_lines_reach_the_logs_of_a_run(up: Up) -> None:

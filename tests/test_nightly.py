@@ -8,13 +8,13 @@ import pytest
 
 from regions import END, START, tiny, write_archive, write_region
 from vsat.config import Region, load_region
-from vsat.errors import AllCloudy, CatalogueDown, ExitCode, NoScenes
+from vsat.errors import AllCloudy, CatalogueDown, ExitCode, NoScenes, StoreError
 from vsat.io.archive import withhold
-from vsat.io.ledger import Ledger, Receipt
+from vsat.io.ledger import Ledger, Receipt, lease
 from vsat.io.scenes import ledger_path
 from vsat.stages.fetch import FAILED, FetchReport
 from vsat.stages.generate import GenerateReport, Policy
-from vsat.stages.nightly import WATERMARK, is_finished, nightly, plan_night
+from vsat.stages.nightly import WATERMARK, generate_stage, is_finished, nightly, plan_night
 from vsat.stages.report import RunReport, before_after, markdown, tile_date_table
 from vsat.stages.status import region_status, verify
 
@@ -195,3 +195,8 @@ def test_a_report_survives_a_scene_that_cannot_be_shown(tmp_path: Path) -> None:
 def test_the_outcome_in_one_line_has_the_numbers(region: Region) -> None:
     report = RunReport.of("nightly", "tiny", START, FETCHED, made(region))
     assert report.outcome == "done; 1 scenes fetched; 0 images made, 0 kept"
+
+
+def test_two_runs_on_one_region_take_turns(region: Region) -> None:
+    with lease(region.home, "generate"), pytest.raises(StoreError, match="already running"):
+        generate_stage(region, START, END, END, "missing")

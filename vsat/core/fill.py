@@ -142,7 +142,7 @@ def look_of_day(
     return Look(refl, clear, source)
 
 
-def finish_date(  # noqa: PLR0917 - one date's five fields, in the order of Estimate
+def finish_date(
     base_byx: Int16,
     look: Look | None,
     last_yx: Int16,

@@ -2,7 +2,7 @@
 
 Axes: t looks, q queries, k terms, b bands, n pixels, p lanes.
 """
-# ruff: noqa: PLR0912, PLR0917 - numba kernels take their arrays by position, and their loops are branches
+# ruff: noqa: PLR0912 - numba kernels take their arrays by position, and their loops are branches
 
 import numba
 import numpy as np

@@ -2,7 +2,7 @@
 
 Axes: t looks, q query days, b bands, n pixels in a row, k gap knots.
 """
-# ruff: noqa: PLR0917 - numba kernels take their arrays by position, and their loops are branches
+
 
 from dataclasses import dataclass
 

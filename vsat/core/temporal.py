@@ -4,7 +4,7 @@ Axes: t looks, q query days, b bands, y, x; n = y * x, pixels in a row; m member
 x 1e-4 at the door and float64 inside: in float32 Whittaker's system loses its small penalties. Kernels are
 single-threaded and release the GIL: give each thread its own stripe of rows.
 """
-# ruff: noqa: PLR0917 - numba kernels take their arrays by position, and their loops are branches
+
 
 from dataclasses import dataclass
 from typing import Literal, cast

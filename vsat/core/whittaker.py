@@ -5,7 +5,7 @@ system stays symmetric with two bands beside the diagonal and is solved by L D L
 see the look of its own day takes it out by the inverse's entries at that look, without a second solve.
 Axes: t looks, q queries, g grid nodes, b bands, n pixels, p lanes.
 """
-# ruff: noqa: PLR0912, PLR0917 - numba kernels take their arrays by position, and their loops are branches
+# ruff: noqa: PLR0912 - numba kernels take their arrays by position, and their loops are branches
 
 import numba
 import numpy as np

@@ -1,0 +1,1 @@
+"""The edges: catalogue, reader, cube, ledger, publishing, the embedded archive."""

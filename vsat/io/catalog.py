@@ -206,7 +206,7 @@ class _UnusableError(Exception):
     """Why an item can't be used."""
 
 
-def _is_wanted(item: Item, name: str, endpoint: Endpoint, tile: str, start: date, end: date) -> bool:  # noqa: PLR0917
+def _is_wanted(item: Item, name: str, endpoint: Endpoint, tile: str, start: date, end: date) -> bool:
     """False for other tiles, sensors and days; _UnusableError if the id does not tell."""
     if item.get("id") != name:
         raise _UnusableError("an id that can't be part of a path")

@@ -83,7 +83,7 @@ def geographic_boxes(grid: TileGrid) -> tuple[Box, ...]:
     return tuple((round(w, 6), round(south, 6), round(e, 6), round(north, 6)) for w, e in whole)
 
 
-class _Partial(Exception):  # noqa: N818 - never leaves this module
+class _Partial(Exception):
     """An answer that came and can't be the whole truth."""
 
 

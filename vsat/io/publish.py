@@ -5,9 +5,12 @@ images give equal bytes. Axes: b bands, l looks of `age` (last, next, count), y,
 """
 
 import ctypes
+import errno
+import fcntl
 import os
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
@@ -23,7 +26,7 @@ from rasterio.io import MemoryFile
 from vsat.core.grid import TileGrid
 from vsat.errors import StoreError
 from vsat.hls import BANDS, COMMON_NAMES, FILL, SCALE
-from vsat.io.durable import PARTIAL, sync_folder, write_file
+from vsat.io.durable import PARTIAL, aside_name, sync_folder, write_file
 from vsat.io.preview import preview_png
 
 VERSION = "v1"
@@ -49,7 +52,9 @@ class VirtualImage:
         sources: HLS granule ids.
         status: provisional until later scenes can no longer change it.
         method: how it was filled.
-        asof: the day as of which it was made.
+        asof: the state of the record that it shows: for a final image the last day whose scenes it may use, for a
+            provisional one that of the newest scene it could use. Not the day of the run, so that any run gives the
+            same bytes.
         facts: shares and numbers for reports and the STAC item.
     """
 
@@ -104,12 +109,10 @@ def publish(home: Path, image: VirtualImage) -> tuple[tuple[str, str], ...]:
         StoreError: it cannot be written (disk full); an older image of the date is untouched.
     """
     folder = image_folder(home, image.grid.tile, image.day)
-    aside = folder.with_name(f".{folder.name}{PARTIAL}")
     try:
-        shutil.rmtree(aside, ignore_errors=True)
-        aside.mkdir(parents=True)
-        digests = {name: write_file(aside / name, [content]) for name, content in _files(image, aside)}
-        _swap(aside, folder)
+        with _aside(folder) as aside:
+            digests = {name: write_file(aside / name, [content]) for name, content in _files(image, aside)}
+            _swap(aside, folder)
     except OSError as error:
         step = "make room or give the right to write there, then run again: what is finished stays"
         raise StoreError(
@@ -126,20 +129,27 @@ def read_image(home: Path, tile: str, day: date) -> VirtualImage:
     """
     from vsat.io.stac import read_item
 
-    folder, name = image_folder(home, tile, day), image_name(tile, day)
-    item = read_item(folder / f"{name}.json")
-    told = item["properties"]
-    bands = tuple(band for band in BANDS if COMMON_NAMES[band] in item["assets"])
-    layers = {
-        asset: _read(folder / f"{name}.{asset}.tif") for asset in item["assets"] if _is_layer(item["assets"][asset])
-    }
-    qa_byx, src_byx = layers["qa"][0], layers["src"][0]
+    path = image_folder(home, tile, day) / f"{image_name(tile, day)}.json"
+    while True:
+        item = read_item(path)
+        image = _image(item, path, tile, day)
+        if read_item(path) == item:  # else it was replaced while its files were read: they may be of both
+            return image
+
+
+def _image(item: dict[str, Any], path: Path, tile: str, day: date) -> VirtualImage:
+    told, assets = item["properties"], item["assets"]
+    bands = tuple(band for band in BANDS if COMMON_NAMES[band] in assets)
+    tiffs = [asset for asset in assets if str(assets[asset]["type"]).startswith("image/tiff")]
+    grids, pixels = {}, {}
+    for asset in tiffs:
+        grids[asset], pixels[asset] = _read(path.with_suffix(f".{asset}.tif"), tile)
     return VirtualImage(
-        layers["qa"][1] and TileGrid(tile, *layers["qa"][1]), day, bands,
-        np.concatenate([layers[COMMON_NAMES[band]][0] for band in bands]),
-        np.concatenate([layers[f"{COMMON_NAMES[band]}_sd"][0] for band in bands]),
-        qa_byx[0], layers["age"][0], src_byx[0], tuple(told["vsat:sources"]), told["vsat:status"], told["vsat:method"],
-        date.fromisoformat(told["updated"][:10]), told["vsat:facts"],
+        grids["qa"], day, bands,
+        np.concatenate([pixels[COMMON_NAMES[band]] for band in bands]),
+        np.concatenate([pixels[f"{COMMON_NAMES[band]}_sd"] for band in bands]),
+        pixels["qa"][0], pixels["age"], pixels["src"][0], tuple(told["vsat:sources"]), told["vsat:status"],
+        told["vsat:method"], date.fromisoformat(told["updated"][:10]), told["vsat:facts"],
     )  # fmt: skip
 
 
@@ -212,16 +222,47 @@ def _vrt(image: VirtualImage, suffix: str) -> bytes:
     return ("\n".join([*lines, "</VRTDataset>"]) + "\n").encode()
 
 
+@contextmanager
+def _aside(folder: Path) -> Iterator[Path]:
+    """A new folder beside `folder`, gone afterwards, whatever it then holds; those of killed writers go before.
+
+    A lock on it says that its writer lives, for a night and a backfill may publish the same image at the same time.
+    """
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    aside = folder.with_name(f".{aside_name(folder.name)}")
+    with ExitStack() as held:
+        with _locked(folder.parent):
+            for left in folder.parent.glob(f".{folder.name}.*{PARTIAL}"):
+                with suppress(BlockingIOError, FileNotFoundError), _locked(left, fcntl.LOCK_NB):
+                    shutil.rmtree(left, ignore_errors=True)
+            aside.mkdir()
+            held.enter_context(_locked(aside))
+        try:
+            yield aside
+        finally:
+            shutil.rmtree(aside, ignore_errors=True)
+
+
+@contextmanager
+def _locked(folder: Path, wait: int = 0) -> Iterator[None]:
+    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | wait)
+        yield
+    finally:
+        os.close(handle)
+
+
 def _swap(aside: Path, folder: Path) -> None:
-    """`aside` takes the place of `folder` in one step; what was there before is removed afterwards."""
+    """`aside` takes the place of `folder` in one step, and what was there before that of `aside`."""
     sync_folder(aside)
-    if folder.exists():
+    try:
+        aside.rename(folder)
+    except OSError as error:
+        if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+            raise
         _exchange(aside, folder)
-        sync_folder(folder.parent)
-        shutil.rmtree(aside)
-    else:
-        os.rename(aside, folder)  # noqa: PTH104  # Path.rename is the same call, but this one is told to audit hooks alike
-        sync_folder(folder.parent)
+    sync_folder(folder.parent)
 
 
 def _exchange(one: Path, other: Path) -> None:
@@ -232,27 +273,18 @@ def _exchange(one: Path, other: Path) -> None:
         at_fdcwd, os.fsencode(one), at_fdcwd, os.fsencode(other), rename_exchange
     ):
         return
-    old = one.with_name(f".{other.name}.old{PARTIAL}")
+    old = one.with_name(f"{one.name}.old{PARTIAL}")
     other.rename(old)
     one.rename(other)
     old.rename(one)
 
 
-def _is_layer(asset: dict[str, Any]) -> bool:
-    return str(asset["type"]).startswith("image/tiff")
-
-
-def _read(path: Path) -> tuple[NDArray[Any], tuple[int, float, float, int, int]]:
+def _read(path: Path, tile: str) -> tuple[TileGrid, NDArray[Any]]:
     try:
         with rasterio.open(path, driver="GTiff") as file:
             at = file.transform
-            return file.read(), (file.crs.to_epsg(), at.c, at.f, file.height, file.width)
+            return TileGrid(tile, file.crs.to_epsg(), at.c, at.f, file.height, file.width), file.read()
     except rasterio.errors.RasterioError as error:
         raise StoreError(
             "an image file cannot be read", place=str(path), next_step="vsat verify, then generate again"
         ) from error
-
-
-def folders_of(home: Path, keys: Sequence[tuple[str, date]]) -> list[Path]:
-    """The folders of (tile, day) pairs."""
-    return [image_folder(home, tile, day) for tile, day in keys]

@@ -109,9 +109,11 @@ def _item(image: "VirtualImage", files: Sequence[Path]) -> dict[str, Any]:
         "properties": {
             "datetime": f"{day}T00:00:00Z", "start_datetime": f"{day}T00:00:00Z", "end_datetime": f"{day}T23:59:59Z",
             "created": asof, "updated": asof, "gsd": RESOLUTION_M, "version": "1",
-            "proj:code": f"EPSG:{image.grid.epsg}", "proj:shape": list(image.grid.shape), "proj:transform": list(image.grid.transform)[:6],
+            "proj:code": f"EPSG:{image.grid.epsg}", "proj:shape": list(image.grid.shape),
+            "proj:transform": list(image.grid.transform)[:6],
             "processing:level": "L4", "processing:lineage": f"vsat, {image.method}, from HLS L30 and S30",
-            "vsat:status": image.status, "vsat:method": image.method, "vsat:sources": list(image.sources), "vsat:facts": image.facts,
+            "vsat:status": image.status, "vsat:method": image.method,
+            "vsat:sources": list(image.sources), "vsat:facts": image.facts,
         },
         "links": [
             _link("root", "../../catalog.json"), _link("parent", "../collection.json"), _link("collection", "../collection.json"),

@@ -1,9 +1,9 @@
 """Tiles of a GeoTIFF: where they lie, and their pixels, each checked against its own checksum.
 
 GDAL stops inflating a tile when it has enough pixels, before the checksum at its end: of 25 single bits flipped in a
-real Fmask it let 6 through as wrong pixels. Here blocks are inflated to the end and checked; with the predictor undone in
-numba that costs the same CPU time as GDAL, or half of it with ISA-L. The header is read here too, so that sizes and types are known to be sane
-before any library works with them.
+real Fmask it let 6 through as wrong pixels. Here blocks are inflated to the end and checked; with the predictor undone
+in numba that costs the same CPU time as GDAL, or half of it with ISA-L. The header is read here too, so that sizes and
+types are known to be sane before any library works with them.
 """
 
 import importlib
@@ -178,7 +178,7 @@ def _inflater() -> ModuleType:
 
 
 @numba.njit(nogil=True, cache=True)
-def _integrate(block_yx, y0, y1, x0, x1, dst_yx, dst_y, dst_x):  # type: ignore[no-untyped-def]  # noqa: PLR0917
+def _integrate(block_yx, y0, y1, x0, x1, dst_yx, dst_y, dst_x):  # type: ignore[no-untyped-def]
     """Horizontal predictor undone: running sums along rows, wrapping as the type does."""
     for y in range(y0, y1):
         total = block_yx[y, 0] - block_yx[y, 0]

@@ -36,6 +36,7 @@ from vsat.stages.page import Z90, Look, Series, data_uri, render, series_svg, sh
 HEADER = ("date", "status", "observed", "filled", "MAE", "linear", "cover", "seconds")
 SEED = 7
 FIRE = date(2023, 8, 3)
+SOURCE = "A synthetic landscape, so the truth is known on every day; snow counts as cloud."
 SD_TOP = 0.05  # reflectance shown as the lightest shade
 RED, NIR = BANDS.index("red"), BANDS.index("nir")
 
@@ -218,7 +219,7 @@ def _draw(region: Region, grid: TileGrid, land: Landscape, looks: _Cube, report:
     ]
     page = render(
         "demo.html", region=region.name, count=len(report.scores), scenes=report.scenes, first=region.period.start,
-        last=region.period.end, method=region.method, source="A synthetic landscape, so the truth is known on every day; snow counts as cloud.",
+        last=region.period.end, method=region.method, source=SOURCE,
         facts=_headline(report), sd_top=SD_TOP, charts=charts, header=HEADER, rows=[s.row() for s in report.scores],
         pictures=[
             {"title": score.day.isoformat(), "images": [{"uri": data_uri(p), "caption": c} for c, p in parts.items()]}
@@ -281,5 +282,6 @@ def _series(
     )
     return Series(
         title, seen, days, tuple(float(i.refl_byx[NIR, y, x]) * SCALE for i in images),
-        tuple(float(i.sd_byx[NIR, y, x]) * SCALE for i in images), tuple(float(_truth(region, land, day)[NIR, y, x]) for day in days),
+        tuple(float(i.sd_byx[NIR, y, x]) * SCALE for i in images),
+        tuple(float(_truth(region, land, day)[NIR, y, x]) for day in days),
     )  # fmt: skip

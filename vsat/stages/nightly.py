@@ -13,10 +13,11 @@ from datetime import date, timedelta
 from vsat.config import Region
 from vsat.errors import VsatError
 from vsat.hls import SceneKey
-from vsat.io.ledger import Ledger
+from vsat.io.ledger import Ledger, lease
 from vsat.io.scenes import ledger_path
 from vsat.stages.fetch import FAILED, FetchReport, fetch
 from vsat.stages.generate import GenerateReport, Policy, generate
+from vsat.stages.pool import Progress
 from vsat.stages.report import RunReport, write_report
 
 log = logging.getLogger(__name__)
@@ -42,9 +43,19 @@ def fetch_stage(region: Region, start: date, end: date) -> FetchReport:
     return fetch(region, start, end)
 
 
-def generate_stage(region: Region, start: date, end: date, day: date, policy: Policy) -> GenerateReport:
-    """`generate` as a GenerateStage, on threads here."""
-    return generate(region, start, end, day, policy=policy)
+def generate_stage(
+    region: Region,
+    start: date,
+    end: date,
+    day: date,
+    policy: Policy,
+    *,
+    workers: int | None = None,
+    progress: Progress | None = None,
+) -> GenerateReport:
+    """`generate` as a GenerateStage, on threads here; one at a time on a region."""
+    with lease(region.home, "generate"):
+        return generate(region, start, end, day, policy=policy, workers=workers, progress=progress)
 
 
 def nightly(

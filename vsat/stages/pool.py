@@ -65,13 +65,15 @@ def _on_cluster(
 
 
 def _watch(futures: Sequence[Future[Any]], ended: Any, progress: Progress | None) -> None:
-    """Report each end; at the first error, call off what has not begun."""
+    """Report each end; at the first error, or an interrupt, call off what has not begun."""
+    reported = 0
     try:
-        for count, future in enumerate(ended, start=1):
+        for future in ended:
             future.result()
+            reported += 1
             if progress is not None:
-                progress(count, len(futures))
-    except BaseException:
-        for future in futures:
-            future.cancel()
-        raise
+                progress(reported, len(futures))
+    finally:
+        if reported < len(futures):
+            for future in futures:
+                future.cancel()

@@ -1,4 +1,4 @@
-"""What a region's ledger says, and whether the store agrees with it."""
+"""What a region's ledger says, whether the store agrees with it, and what there is to do."""
 
 from collections import Counter
 from dataclasses import dataclass
@@ -7,13 +7,15 @@ from pathlib import Path
 from typing import Any
 
 from vsat.config import Region
+from vsat.errors import NoScenes
 from vsat.io.durable import PARTIAL, sha256_of
 from vsat.io.layout import ARRAYS
 from vsat.io.ledger import Ledger, Receipt
 from vsat.io.scenes import KIND as SCENE
 from vsat.io.scenes import ledger_path
-from vsat.stages.fetch import FAILED
+from vsat.stages.fetch import FAILED, open_endpoint, plan_fetch
 from vsat.stages.generate import KIND as IMAGE
+from vsat.stages.generate import plan_generate
 from vsat.stages.nightly import WATERMARK
 
 SCENE_OBJECTS = "c.*"  # the chunk objects of a Zarr array, beside its zarr.json
@@ -42,6 +44,38 @@ def region_status(region: Region) -> dict[str, Any]:
         "images": dict(sorted(Counter(str(receipt.facts.get("status")) for receipt in images).items())),
         "first_image": days[0] if days else None,
         "last_image": days[-1] if days else None,
+    }
+
+
+def planned(region: Region, start: date, end: date, day: date) -> dict[str, Any]:
+    """What fetching and generating from `start` to `end`, as of `day`, would do; asks the catalogue, touches no pixel.
+
+    Raises:
+        CatalogueDown: no complete answer.
+        NoScenes: there is nothing to fetch, and nothing was fetched before.
+    """
+    with open_endpoint(region) as endpoint:
+        scenes = plan_fetch(region, endpoint, start, end)
+    if not scenes.jobs and not scenes.already:
+        problem = f"no scene from {start} to {end} ({scenes.unusable} granules unusable, {scenes.cloudy} too cloudy)"
+        raise NoScenes(problem, place=region.name, next_step="choose another area or period; HLS begins in April 2013")
+    images = plan_generate(region, start, end, day)
+    return {
+        "start": start,
+        "end": end,
+        "scenes": {
+            "to_fetch": len(scenes.jobs),
+            "of_them_revised": scenes.revised,
+            "already": scenes.already,
+            "unusable": scenes.unusable,
+            "superseded": scenes.superseded,
+            "cloudy": scenes.cloudy,
+        },
+        "images": {
+            "to_make_from_scenes_there": sum(len(job.dates) for job in images.jobs),
+            "kept": images.kept,
+            "without_scenes_yet": len(images.without_context),
+        },
     }
 
 

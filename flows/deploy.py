@@ -1,0 +1,114 @@
+"""The work pool, the deployments of prefect.yaml for given region files, and the automations that end dead runs.
+
+`python -m flows.deploy regions/farm.yaml`, with PREFECT_API_URL naming the server; repeating it is harmless.
+"""
+
+import argparse
+import copy
+import subprocess
+import sys
+import tempfile
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import yaml
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.objects import StateType
+from prefect.events.actions import ChangeFlowRunState
+from prefect.events.schemas.automations import AutomationCore, EventTrigger, Posture
+from prefect.events.schemas.events import ResourceSpecification
+
+from flows.settings import STATES
+from vsat.config import load_region
+
+PROJECT = Path(__file__).parents[1]
+POOL = "vsat"
+BACKFILL_PRIORITY = "5"  # behind the default queue's 1: the night is never late for a backfill
+
+
+def deployments(template: dict[str, Any], region: Path, *, every_s: int | None = None) -> list[dict[str, Any]]:
+    """The deployments of prefect.yaml for one region; with `every_s` nightly runs on an interval instead of by cron."""
+    made: list[dict[str, Any]] = copy.deepcopy(template["deployments"])
+    for deployment in made:
+        deployment["name"] = load_region(region).name
+        deployment["parameters"]["region"] = str(region.resolve())
+        if every_s and "schedules" in deployment:
+            deployment["schedules"] = [{"interval": every_s, "slug": "nightly"}]
+    return made
+
+
+def deploy(regions: list[Path], *, every_s: int | None = None) -> None:
+    """Work pool, queues and deployments exist afterwards, on the server that PREFECT_API_URL names."""
+    template = yaml.safe_load((PROJECT / "prefect.yaml").read_text("utf-8"))
+    template["deployments"] = [one for path in regions for one in deployments(template, path, every_s=every_s)]
+    template["pull"] = [{"prefect.deployments.steps.set_working_directory": {"directory": str(PROJECT)}}]
+    _prefect("work-pool", "create", POOL, "--type", "process", "--overwrite")
+    _prefect(
+        "work-queue",
+        "create",
+        "backfill",
+        "--pool",
+        POOL,
+        "--limit",
+        "1",
+        "--priority",
+        BACKFILL_PRIORITY,
+        may_fail=True,
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "prefect.yaml"
+        file.write_text(yaml.safe_dump(template), "utf-8")
+        _prefect("deploy", "--all", "--prefect-file", str(file))
+    automate()
+
+
+def automate() -> None:
+    """Runs whose process is gone end by themselves, so that one dead run does not block its region for ever."""
+    ended = {name for _, name in STATES.values()} | {"Crashed", "Cancelled", "Cancelling", "Paused", "AwaitingRetry"}
+    beats = {f"prefect.flow-run.{name}" for name in ended | {"NothingToDo", "Failed", "heartbeat"}}
+    _put_automation(
+        "vsat: no heartbeat",
+        _silence({"prefect.flow-run.heartbeat"}, beats, timedelta(seconds=90)),
+        "no heartbeat for 90 seconds: its process is gone",
+    )
+    _put_automation(
+        "vsat: stuck pending",
+        _silence({"prefect.flow-run.Pending"}, beats | {"prefect.flow-run.Running"}, timedelta(minutes=10)),
+        "pending for 10 minutes: its worker is gone",
+    )
+
+
+def _silence(after: set[str], expect: set[str], within: timedelta) -> EventTrigger:
+    """Fires for a run when none of `expect` follows one of `after` in time."""
+    return EventTrigger(
+        match=ResourceSpecification({"prefect.resource.id": "prefect.flow-run.*"}),
+        for_each={"prefect.resource.id"},
+        after=after,
+        expect=expect,
+        posture=Posture.Proactive,
+        threshold=1,
+        within=within,
+    )
+
+
+def _put_automation(name: str, trigger: EventTrigger, message: str) -> None:
+    with get_client(sync_client=True) as client:
+        if client.read_automations_by_name(name):
+            return
+        crash = ChangeFlowRunState(state=StateType.CRASHED, name="Crashed", message=message, force=False)
+        client.create_automation(AutomationCore(name=name, trigger=trigger, actions=[crash]))
+
+
+def _prefect(*words: str, may_fail: bool = False) -> None:
+    done = subprocess.run([sys.executable, "-m", "prefect", "--no-prompt", *words], cwd=PROJECT, check=False)
+    if done.returncode and not may_fail:  # a queue that exists already is what was wanted
+        raise SystemExit(done.returncode)
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("regions", nargs="+", type=Path)
+    parser.add_argument("--every-s", type=int, default=None, help="run nightly every so many seconds")
+    options = parser.parse_args()
+    deploy(options.regions, every_s=options.every_s)

@@ -1,0 +1,193 @@
+"""What all flows share: how tasks run and retry, a run's day and artifacts, and how an outcome becomes a state."""
+
+import logging
+from collections.abc import Callable, Sequence
+from datetime import UTC, date, datetime
+from pathlib import Path
+from typing import Any, TypeVar, cast
+from uuid import UUID
+
+from prefect import Task, task
+from prefect.artifacts import (
+    create_markdown_artifact,
+    create_progress_artifact,
+    create_table_artifact,
+    update_progress_artifact,
+)
+from prefect.cache_policies import NO_CACHE
+from prefect.client.schemas.objects import State, TaskRun
+from prefect.context import FlowRunContext
+from prefect.futures import PrefectFuture, as_completed
+from prefect.runtime import flow_run
+from prefect.settings import PREFECT_LOGGING_EXTRA_LOGGERS
+from prefect.states import Completed, Failed
+from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
+from prefect.tasks import exponential_backoff
+from prefect.utilities.annotations import quote
+
+from vsat.config import Region, load_region
+from vsat.errors import AccessError, ExitCode, InputError, VsatError
+from vsat.settings import Settings, find_region
+from vsat.stages.pool import each
+from vsat.stages.report import RunReport, markdown, tile_date_table
+
+Job = TypeVar("Job")
+Result = TypeVar("Result")
+
+MOST_TASKS = 40  # of one stage: a task run costs tens of milliseconds and rows of the server's database
+TURN_S = 6 * 3600.0  # a run waits so long for another one on the same region to let go of it
+
+# How a run ends that did not do its work. An empty or cloudy sky is an answer, not a failure: such a run is Completed
+# under its own name. A catalogue that is down and work that failed are Failed, so that automations and eyes see them.
+STATES: dict[ExitCode, tuple[Callable[..., State[Any]], str]] = {
+    ExitCode.DONE: (Completed, "Completed"),
+    ExitCode.FAILED: (Failed, "WorkFailed"),
+    ExitCode.BAD_INPUT: (Failed, "BadInput"),
+    ExitCode.CATALOGUE_DOWN: (Failed, "CatalogueDown"),
+    ExitCode.NO_SCENES: (Completed, "NoScenes"),
+    ExitCode.ALL_CLOUDY: (Completed, "AllCloudy"),
+}
+
+
+def begin(region: str) -> Region:
+    """The region of a file, by its path or its name in the folder that VSAT_REGIONS names; its log lines are the run's.
+
+    Raises:
+        InputError: there is none, or it cannot be used.
+    """
+    for name in PREFECT_LOGGING_EXTRA_LOGGERS.value():  # Prefect gives these a handler, but no level
+        logging.getLogger(name).setLevel(logging.INFO)
+    return load_region(find_region(region, Settings.from_environment().regions))
+
+
+def runner() -> TaskRunner[PrefectFuture[Any]]:
+    """Tasks run on threads of the flow's process, as many as VSAT_WORKERS says."""
+    return cast(TaskRunner[PrefectFuture[Any]], ThreadPoolTaskRunner(max_workers=Settings.from_environment().workers))
+
+
+def coarse(one: Callable[[Job], Result], *, name: str, retries: int = 0) -> Task[[Sequence[Job]], list[Result]]:
+    """A task that does a list of jobs with `one`, one after the other.
+
+    Args:
+        one: does one job; a function that knows no Prefect.
+        name: of the task.
+        retries: where another try may help, as with reads; they come after 10 s and more, spread by chance.
+    """
+    options = task(
+        name=name,
+        retries=retries,
+        retry_delay_seconds=exponential_backoff(backoff_factor=10),
+        retry_jitter_factor=0.5,
+        retry_condition_fn=is_worth_retrying,
+        persist_result=False,
+        cache_policy=NO_CACHE,  # receipts say what is done; a cache would not look at the files
+    )
+    return options(each(one))
+
+
+def is_worth_retrying(task: Task[..., Any], run: TaskRun, state: State[Any]) -> bool:
+    """False for what fails alike at the next try: bad input, refused credentials."""
+    failure = state.result(raise_on_failure=False)
+    return not isinstance(failure, InputError | AccessError)
+
+
+def work(
+    jobs_task: Task[[Sequence[Job]], list[Result]],
+    jobs: Sequence[Job],
+    *,
+    region: Region,
+    of: str,
+    most: int = MOST_TASKS,
+) -> list[Result]:
+    """Every job is done, in at most `most` task runs side by side; a progress artifact tells how far it is.
+
+    Args:
+        jobs_task: see `coarse`.
+        jobs: any number.
+        region: whose artifact.
+        of: what the jobs are about, in a word or two.
+        most: task runs.
+
+    Returns:
+        Results in the order of the jobs.
+
+    Raises:
+        VsatError: the first that a task raised.
+    """
+    shown = progress(region, "progress", f"{len(jobs)} {of}")
+    futures = [jobs_task.submit(cast(list[Job], quote(group))) for group in batches(jobs, most)]
+    for count, future in enumerate(as_completed(futures), start=1):
+        future.result()
+        shown(count, len(futures))
+    if not futures:
+        shown(1, 1)
+    return [result for future in futures for result in future.result()]
+
+
+def batches(jobs: Sequence[Job], most: int) -> list[list[Job]]:
+    """The jobs in order, in at most `most` groups of nearly equal size."""
+    size = max(1, -(-len(jobs) // most))
+    return [list(jobs[start : start + size]) for start in range(0, len(jobs), size)]
+
+
+def progress(region: Region, what: str, description: str) -> Callable[[int, int], None]:
+    """A progress artifact at nothing; call what is returned with (done, total)."""
+    artifact = cast(UUID, create_progress_artifact(0.0, key=key_of(region, what), description=description))
+
+    def move(done: int, total: int) -> None:
+        update_progress_artifact(artifact, progress=100.0 * done / total)
+
+    return move
+
+
+def key_of(region: Region, what: str) -> str:
+    """The stable key of an artifact; Prefect's keys have no underscores."""
+    return f"{region.name}-{what}".replace("_", "-")
+
+
+def tell(region: Region, report: RunReport) -> State[Any]:
+    """The run's artifacts are there: the report, and tile x date. Returns the state the run ends in."""
+    create_markdown_artifact(
+        markdown(region, report),
+        key=key_of(region, f"{report.verb}-report"),
+        description=f"{report.verb} for {report.day}",
+    )
+    table = tile_date_table(region)
+    if table:
+        create_table_artifact(table, key=key_of(region, "images"), description="virtual images by date and tile")
+    kind, name = STATES[report.exit_code]
+    return kind(name=name, message=report.outcome)
+
+
+def tell_outcome(region: Region, verb: str, day: date, error: VsatError) -> State[Any]:
+    """The same for a run that an error ended."""
+    return tell(region, RunReport.of_error(verb, region.name, day, error))
+
+
+def run_day() -> date:
+    """The UTC day that a run is for: that of its scheduled start, as a run may start a little early or late."""
+    scheduled: datetime | None = flow_run.scheduled_start_time
+    return (scheduled or datetime.now(UTC)).astimezone(UTC).date()
+
+
+def today() -> date:
+    """The UTC day it is now."""
+    return datetime.now(UTC).date()
+
+
+def run_name() -> str:
+    """`nightly demo 2024-05-02`: the flow, the region, the days."""
+    context = FlowRunContext.get()
+    given = dict(flow_run.parameters)
+    days = [str(given[name]) for name in ("start", "end", "day") if given.get(name)] or [str(run_day())]
+    flow = context.flow.name if context and context.flow else "run"
+    return " ".join([flow, Path(str(given.get("region", ""))).stem, *days])
+
+
+def exit_code(state: State[Any]) -> ExitCode:
+    """What a process says that ran a flow, from the state it ended in."""
+    by_name = {name: code for code, (_, name) in STATES.items()}
+    if state.name in by_name:
+        return by_name[state.name]
+    failure = state.result(raise_on_failure=False)
+    return failure.exit_code if isinstance(failure, VsatError) else ExitCode.FAILED
