@@ -3,7 +3,6 @@
 Axes: t looks, q query days, b bands, n pixels in a row, k gap knots.
 """
 
-
 from dataclasses import dataclass
 
 import numba

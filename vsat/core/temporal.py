@@ -5,7 +5,6 @@ x 1e-4 at the door and float64 inside: in float32 Whittaker's system loses its s
 single-threaded and release the GIL: give each thread its own stripe of rows.
 """
 
-
 from dataclasses import dataclass
 from typing import Literal, cast
 
