@@ -43,7 +43,8 @@ def pack_qa(
         origin_yx: 0 observed that day, 1 filled with a clear look within 16 days, 2 filled farther, 3 prior only, 255 no
             value.
         extrapolated: no clear look on one side of the date.
-        snow, water: as the nearest clear look's Fmask says.
+        snow, water: as the Fmask of the nearest look of the ground says; one of snow counts, even where snow is no
+            clear look and the value is therefore that of bare ground.
         change: see `change_suspected`.
         low: see `low_confidence`.
     """
@@ -61,13 +62,14 @@ def unpack_qa(qa_yx: NDArray[np.uint8]) -> Quality:
     return Quality(origin, *flags)
 
 
-def change_suspected(before_byx: Float, after_byx: Float, sd_byx: Float) -> Bool:
+def change_suspected(step_byx: Float, sd_byx: Float) -> Bool:
     """True (y, x) where the looks before and after a date disagree in some band by more than the spread explains.
 
     Args:
-        before_byx, after_byx, sd_byx: reflectance, NaN where there is none; then nothing is suspected.
+        step_byx: reflectance of the first look after less that of the last before, NaN where one is missing.
+        sd_byx: standard deviation of a value on the date, NaN none. Where either is NaN nothing is suspected.
     """
-    step = np.abs(after_byx - before_byx)
+    step = np.abs(step_byx)
     with np.errstate(invalid="ignore"):
         beyond: Bool = (step > CHANGE_SDS * np.sqrt(2) * sd_byx) & (step > CHANGE_LEAST)
     return np.asarray(beyond.any(axis=0))
