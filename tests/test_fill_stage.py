@@ -1,6 +1,6 @@
 """`predict` and `vsat fill`: a user's cube in, the promised variables out, clear looks unchanged."""
 
-from datetime import date
+from datetime import date, datetime
 from pathlib import Path
 
 import numpy as np
@@ -97,6 +97,27 @@ def test_bad_options_say_what_to_give(tmp_path: Path, options: dict[str, object]
     with pytest.raises(InputError, match=r"\.nc"):
         fill_file(source, tmp_path / "out.tif", every=5)
     assert not (tmp_path / "out.nc").exists()
+
+
+@pytest.mark.parametrize("bad", ["May", None, 20200410, date(1500, 1, 1), date(2500, 1, 1), np.datetime64("NaT")])
+def test_what_is_no_day_is_said_so(bad: object) -> None:
+    with pytest.raises(InputError, match="YYYY-MM-DD"):
+        predict(cube(), [date(2020, 4, 10), bad])  # type: ignore[list-item]
+    with pytest.raises(InputError, match="YYYY-MM-DD"):
+        predict(cube(), [])
+
+
+def test_a_day_may_be_written_in_any_way() -> None:
+    want = predict(cube(), [date(2020, 4, 10)])
+    for same in ("2020-04-10", np.datetime64("2020-04-10T12"), datetime(2020, 4, 10, 23)):
+        assert predict(cube(), [same, date(2020, 4, 10)]).equals(want)  # type: ignore[list-item]
+
+
+def test_a_cube_of_some_bands_is_filled_in_these(tmp_path: Path) -> None:
+    some = cube().isel(band=[2, 3])
+    some.to_netcdf(tmp_path / "some.nc")
+    out = fill_file(tmp_path / "some.nc", tmp_path / "out.nc", dates=[date(2020, 4, 10)])
+    assert out["band"].values.tolist() == ["red", "nir"] and np.isfinite(out["reflectance"]).all()
 
 
 def test_a_cube_without_a_clear_look_is_told_apart() -> None:

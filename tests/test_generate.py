@@ -1,5 +1,6 @@
 """Virtual images from a small cube: which are planned, what they hold, and that only their own context decides their bytes."""
 
+import shutil
 from dataclasses import replace
 from datetime import date, timedelta
 from pathlib import Path
@@ -14,7 +15,7 @@ from vsat.core.masks import clear
 from vsat.core.quality import unpack_qa
 from vsat.hls import FILL, SCALE, SceneKey
 from vsat.io.ledger import Ledger
-from vsat.io.publish import image_folder, read_image
+from vsat.io.publish import image_folder, image_name, read_image
 from vsat.io.scenes import ledger_path, read_scenes, scene_keys
 from vsat.stages import compose as module
 from vsat.stages.fetch import fetch
@@ -122,9 +123,22 @@ def test_a_final_image_does_not_depend_on_the_night_that_made_it(tmp_path: Path)
     assert early.statuses == {"provisional": 4}
     final_day = may + timedelta(region.final_after_days)
     assert generate(region, START, may, final_day).statuses == {"final": 4}
-    pixels = {name: content for name, content in images(region).items() if name.endswith(".tif")}
+    final = images(region)
     generate(region, START, may, ALL_DAYS, policy="replace")
-    assert {name: content for name, content in images(region).items() if name in pixels} == pixels
+    assert images(region) == final
+
+
+def test_a_provisional_image_does_not_depend_on_the_night_either(tmp_path: Path) -> None:
+    region = load_region(tiny(tmp_path))
+    fetch(region, START, date(2023, 5, 20))
+    may = date(2023, 5, 25)
+    assert generate(region, START, may, may).statuses == {"provisional": 3}
+    before = images(region)
+    assert generate(region, START, may, date(2023, 5, 31), policy="replace").statuses == {"provisional": 3}
+    assert images(region) == before
+    (grid,) = region.grids()
+    image = read_image(region.home, grid.tile, START)
+    assert image.status == "provisional" and image.asof <= date(2023, 5, 20)
 
 
 def test_no_later_scene_than_the_day_is_used(tmp_path: Path) -> None:
@@ -163,6 +177,35 @@ def test_an_unreadable_scene_fails_its_images_with_the_reason_and_leaves_the_old
         name: content for name, content in before.items() if name.endswith(".tif")
     }
     assert image_folder(region.home, receipt.key.split("/")[0], START).is_dir()
+
+
+def test_images_lost_from_the_disk_are_told_and_left_out_of_the_catalogue(tmp_path: Path) -> None:
+    region = load_region(tiny(tmp_path))
+    fetch(region, START, END)
+    generate(region, START, END, ALL_DAYS)
+    (grid,) = region.grids()
+    shutil.rmtree(image_folder(region.home, grid.tile, START))
+    later = START + timedelta(10)
+    report = generate(region, later, END, ALL_DAYS)
+    assert report.lost == (f"{grid.tile}/{START}",)
+    collection = (region.home / "images" / grid.tile / "collection.json").read_text()
+    assert image_name(grid.tile, START) not in collection and image_name(grid.tile, later) in collection
+    assert generate(region, START, END, ALL_DAYS).lost == ()
+    assert image_name(grid.tile, START) in (region.home / "images" / grid.tile / "collection.json").read_text()
+
+
+def test_snow_and_water_are_those_of_the_nearest_look_of_the_ground() -> None:
+    days = np.array([10, 20, 20, 40], np.int32)
+    fmask = np.zeros((4, 1, 5), np.uint8)
+    fmask[0, 0] = [32, 32, 0, 0, 255]
+    fmask[1, 0] = [16, 2, 2, 32, 255]
+    fmask[2, 0] = [0, 2, 32, 0, 255]
+    fmask[3, 0] = [32, 0, 16, 16, 2]
+    ground = clear(fmask, snow=True)
+    looks = module.Looks(np.zeros((4, 6, 1, 5), np.int16), fmask, clear(fmask), ground, days)
+    assert module._ground_fmask(looks, 22)[0].tolist() == [16, 32, 32, 32, 0]
+    assert module._ground_fmask(looks, 15)[0].tolist() == [32, 32, 0, 0, 0]
+    assert module._ground_fmask(looks, 39)[0].tolist() == [32, 0, 16, 16, 0]
 
 
 def test_bands_of_the_region_are_the_bands_of_its_images(tmp_path: Path) -> None:

@@ -1,7 +1,11 @@
 """The folder of a virtual image: what readers of HLS, QGIS and rasterio find in it, and that it is old or new, never a mix."""
 
 import dataclasses
+import errno
+import fcntl
 import hashlib
+import os
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -102,6 +106,64 @@ def test_without_exchange_in_the_kernel_the_image_is_still_replaced(
     publish(tmp_path, image(1))
     assert np.array_equal(read_image(tmp_path, "33UVP", DAY).refl_byx, image(1).refl_byx)
     assert len(list((tmp_path / "images" / "33UVP").iterdir())) == 1
+
+
+def test_leftovers_of_the_dead_go_and_those_of_the_living_stay(tmp_path: Path) -> None:
+    publish(tmp_path, image(0))
+    tile = tmp_path / "images" / "33UVP"
+    dead, living = (tile / f".VSAT.T33UVP.2024123.v1.{who}.partial" for who in ("1-1", "2-2"))
+    for folder in (dead, living):
+        folder.mkdir()
+        (folder / "half.tif").write_bytes(b"II")
+    handle = os.open(living, os.O_RDONLY)
+    fcntl.flock(handle, fcntl.LOCK_EX)
+    publish(tmp_path, image(1))
+    assert not dead.exists() and (living / "half.tif").exists()
+    os.close(handle)
+    publish(tmp_path, image(1))
+    assert not living.exists()
+
+
+def test_two_runs_that_publish_one_image_at_once_leave_one_of_the_two(tmp_path: Path) -> None:
+    small = [image(seed, bands=("red",)) for seed in range(2)]
+    with ThreadPoolExecutor(4) as pool:
+        outputs = {
+            dict(each)["images/33UVP/VSAT.T33UVP.2024123.v1/VSAT.T33UVP.2024123.v1.red.tif"]
+            for each in pool.map(publish, [tmp_path] * 8, small * 4)
+        }
+    assert len(outputs) == 2
+    left = read_image(tmp_path, "33UVP", DAY)
+    assert any(np.array_equal(left.refl_byx, one.refl_byx) and np.array_equal(left.sd_byx, one.sd_byx) for one in small)
+    assert len(list((tmp_path / "images" / "33UVP").iterdir())) == 1
+
+
+def test_an_image_replaced_while_it_is_read_is_read_as_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    publish(tmp_path, image(0))
+    plain, reads = rasterio.open, []
+
+    def opened(path: Path, **options: str) -> rasterio.DatasetReader:
+        reads.append(path)
+        if len(reads) == 3:
+            monkeypatch.setattr(module.rasterio, "open", plain)
+            publish(tmp_path, image(1))
+        return plain(path, **options)
+
+    monkeypatch.setattr(module.rasterio, "open", opened)
+    found = read_image(tmp_path, "33UVP", DAY)
+    assert np.array_equal(found.refl_byx, image(1).refl_byx) and np.array_equal(found.sd_byx, image(1).sd_byx)
+
+
+def test_a_full_disk_leaves_the_old_image_and_nothing_aside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    publish(tmp_path, image(0))
+    monkeypatch.setattr("vsat.io.durable.os.fsync", full_disk)
+    with pytest.raises(StoreError, match="No space left"):
+        publish(tmp_path, image(1))
+    assert np.array_equal(read_image(tmp_path, "33UVP", DAY).refl_byx, image(0).refl_byx)
+    assert len(list((tmp_path / "images" / "33UVP").iterdir())) == 1
+
+
+def full_disk(_: int) -> None:
+    raise OSError(errno.ENOSPC, "No space left on device")
 
 
 def test_a_missing_or_broken_file_is_named(tmp_path: Path) -> None:

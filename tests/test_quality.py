@@ -36,12 +36,11 @@ def test_bits_are_where_the_product_says() -> None:
 
 
 def test_change_needs_a_step_beyond_spread_and_beyond_a_visible_amount() -> None:
-    before = np.full((6, 1, 4), 0.2, np.float32)
-    after = before.copy()
-    after[3, 0] = [0.24, 0.30, 0.30, np.nan]
-    sd = np.full((6, 1, 4), 0.01, np.float32)
+    step = np.zeros((6, 1, 5), np.float32)
+    step[3, 0] = [0.04, 0.10, 0.10, np.nan, -0.10]
+    sd = np.full((6, 1, 5), 0.01, np.float32)
     sd[3, 0, 2] = 0.05
-    assert change_suspected(before, after, sd)[0].tolist() == [False, True, False, False]
+    assert change_suspected(step, sd)[0].tolist() == [False, True, False, False, True]
 
 
 def test_low_confidence_is_relative_with_a_floor() -> None:

@@ -84,6 +84,7 @@ def test_item_says_status_sources_sizes_and_never_a_null_time(home: Path) -> Non
     told = item["properties"]
     assert told["datetime"] == "2024-05-02T00:00:00Z" and told["updated"] == "2024-08-01T00:00:00Z"
     assert told["vsat:status"] == "final" and told["proj:code"] == "EPSG:32633"
+    assert (told["version"], told["deprecated"], told["experimental"]) == ("v1", False, False)
     assert [link["href"].rsplit("/", 1)[1] for link in item["links"] if link["rel"] == "derived_from"] == list(
         image().sources
     )

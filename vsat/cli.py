@@ -255,7 +255,6 @@ def demo(region: RegionFile = "regions/demo.yaml", as_json: Json = False) -> Non
 
     report = run_demo(_file(region), partial(typer.echo, err=True))
     _tell(report, as_json, report.text())
-    _end(ExitCode(report.exit_code))
 
 
 @app.command(epilog="Example: vsat up regions/demo.yaml, then open the address it prints")

@@ -24,7 +24,7 @@ Mix = tuple[tuple[float, ...], ...]  # [gap knot][member], rows of sum 1
 MEMBERS = ("linear", "whittaker", "harmonic", "departures")
 DEFAULT_MIX: Mix = ((0.1, 0.3, 0.3, 0.3),) * len(KNOTS_DAYS)
 
-# docs/log.md tells how these were found: on three real cubes and a synthetic prior, none at its best point.
+# Found on the three real cubes that tests/bench/fill_accuracy.py measures, and on a synthetic prior: see docs/log.md.
 STEP_DAYS = 8.0  # 3, 5 and 8 days give the same errors at the same smoothness
 LAMBDA = 10.0  # on second differences of the 8-day grid: 41 on a 5-day one
 TO_MEAN = 1e-6  # holds Whittaker to the pixel's mean: only there so that long empty stretches stay solvable

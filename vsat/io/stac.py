@@ -79,10 +79,21 @@ def write_catalogue(home: Path, region: str, folders: Sequence[Path]) -> None:
         region: its name.
         folders: one per published image.
 
+    Only one may write at a time.
+
     Raises:
-        StoreError: an image's item cannot be read.
+        StoreError: an image's item cannot be read, or the disk is full.
     """
-    root = home / "images"
+    try:
+        _write_catalogue(home / "images", region, folders)
+    except OSError as error:
+        raise StoreError(
+            f"the catalogue cannot be written: {error.strerror}", place=str(home / "images"),
+            next_step="make room or give the right to write there, then run again: the images themselves are there",
+        ) from error  # fmt: skip
+
+
+def _write_catalogue(root: Path, region: str, folders: Sequence[Path]) -> None:
     root.mkdir(parents=True, exist_ok=True)
     for left in (*root.glob(f"*{PARTIAL}"), *root.glob(f"*/*.json.*{PARTIAL}")):  # of a killed writer
         left.unlink(missing_ok=True)
@@ -91,11 +102,10 @@ def write_catalogue(home: Path, region: str, folders: Sequence[Path]) -> None:
         items = [read_item(folder / f"{folder.name}.json") for folder in members]
         write_file(root / tile / "collection.json", [_dumped(_collection(region, tile, items))])
         tiles.append(tile)
-    links = [_link("root", "catalog.json"), _link("self", "catalog.json")]
-    links += [_link("child", f"{tile}/collection.json") for tile in tiles]
     catalogue = {
         "type": "Catalog", "stac_version": STAC_VERSION, "id": f"vsat-{region}", "title": f"Virtual images of {region}",
-        "description": f"Cloud-free reflectance with its uncertainty for region {region}.", "links": links[:1] + links[2:],
+        "description": f"Cloud-free reflectance with its uncertainty for region {region}.",
+        "links": [_link("root", "catalog.json"), *(_link("child", f"{tile}/collection.json") for tile in tiles)],
     }  # fmt: skip
     write_file(root / "catalog.json", [_dumped(catalogue)])
 
@@ -108,7 +118,9 @@ def _item(image: "VirtualImage", files: Sequence[Path]) -> dict[str, Any]:
         "geometry": footprint, "bbox": bbox, "collection": f"vsat-T{image.grid.tile}",
         "properties": {
             "datetime": f"{day}T00:00:00Z", "start_datetime": f"{day}T00:00:00Z", "end_datetime": f"{day}T23:59:59Z",
-            "created": asof, "updated": asof, "gsd": RESOLUTION_M, "version": "1",
+            "created": asof, "updated": asof, "gsd": RESOLUTION_M,
+            # provisional: it will be rewritten under the same name, once, when it can be final
+            "version": image.name.rpartition(".")[2], "deprecated": False, "experimental": image.status == "provisional",
             "proj:code": f"EPSG:{image.grid.epsg}", "proj:shape": list(image.grid.shape),
             "proj:transform": list(image.grid.transform)[:6],
             "processing:level": "L4", "processing:lineage": f"vsat, {image.method}, from HLS L30 and S30",

@@ -41,6 +41,10 @@ class DateJob(Protocol):
         """The date, ISO."""
 
     @property
+    def asof(self) -> str:
+        """The state of the record that its image shows, ISO; see VirtualImage."""
+
+    @property
     def status(self) -> Literal["provisional", "final"]:
         """Whether later scenes can still change its image."""
 
@@ -57,19 +61,25 @@ class Context:
     snow: bool
 
     def looks(self, keys: Sequence[SceneKey], rows: slice = slice(None), cols: slice = slice(None)) -> "Looks":
-        """The scenes' pixels in a window, and which are clear."""
+        """The scenes' pixels in a window, and which are clear or show at least the ground."""
         refl_tbyx, fmask_tyx = read_scenes(self.home, self.grid, keys, rows, cols)
         day_t = np.array([(key.day - EPOCH).days for key in keys], np.int32)
-        return Looks(refl_tbyx, fmask_tyx, clear(fmask_tyx, refl_tbyx, adjacent=self.adjacent, snow=self.snow), day_t)
+        clear_tyx = clear(fmask_tyx, refl_tbyx, adjacent=self.adjacent, snow=self.snow)
+        ground_tyx = clear_tyx if self.snow else clear(fmask_tyx, refl_tbyx, adjacent=self.adjacent, snow=True)
+        return Looks(refl_tbyx, fmask_tyx, clear_tyx, ground_tyx, day_t)
 
 
 @dataclass(frozen=True)
 class Looks:
-    """Scenes in memory, in order of day: int16 (t, b, y, x), uint8 (t, y, x), bool (t, y, x), int32 (t,)."""
+    """Scenes in memory, in order of day: int16 (t, b, y, x), uint8 (t, y, x), two bool (t, y, x), int32 (t,).
+
+    `ground_tyx` is True where a look is clear or shows snow without cloud.
+    """
 
     refl_tbyx: Int16
     fmask_tyx: UInt8
     clear_tyx: Bool
+    ground_tyx: Bool
     day_t: NDArray[np.int32]
 
 
@@ -79,18 +89,17 @@ class _Draft:
 
     base_byx: Int16
     near_kyx: Int16  # days since last, until next, number of looks, index of the nearest in the date's context
-    before_byx: Int16
-    after_byx: Int16
+    step_byx: Int16  # from the look before to the one after, FILL where one is missing
     fmask_yx: UInt8
 
     @classmethod
     def empty(cls, shape: tuple[int, int]) -> "_Draft":
-        bands = [np.full((len(BANDS), *shape), FILL, np.int16) for _ in range(3)]
-        return cls(bands[0], np.full((4, *shape), -1, np.int16), bands[1], bands[2], np.zeros(shape, np.uint8))
+        base_byx, step_byx = (np.full((len(BANDS), *shape), FILL, np.int16) for _ in range(2))
+        return cls(base_byx, np.full((4, *shape), -1, np.int16), step_byx, np.zeros(shape, np.uint8))
 
 
 def compose(
-    context: Context, dates: Sequence[DateJob], scenes: Sequence[tuple[str, tuple[str, ...]]], asof: date
+    context: Context, dates: Sequence[DateJob], scenes: Sequence[tuple[str, tuple[str, ...]]]
 ) -> Iterator[VirtualImage]:
     """The virtual images of the dates, in their order.
 
@@ -98,7 +107,6 @@ def compose(
         context: cube, grid, method.
         dates: the days wanted.
         scenes: (key, granule ids) of the scenes that all of them may use, in order of day and sensor.
-        asof: written into the images.
 
     Raises:
         StoreError: a scene that the ledger lists cannot be read.
@@ -115,7 +123,7 @@ def compose(
         )  # fmt: skip
         for q, draft in enumerate(drafts):
             _draw(draft, rows, looks, found, q, int(query_q[q]))
-    return (_image(context, one, scenes, draft, spread, asof) for one, draft in zip(dates, drafts, strict=True))
+    return (_image(context, one, scenes, draft, spread) for one, draft in zip(dates, drafts, strict=True))
 
 
 def _days(day: str) -> int:
@@ -155,9 +163,11 @@ def _draw(draft: _Draft, rows: slice, looks: Looks, found: Estimate, q: int, day
     draft.near_kyx[:, rows] = np.stack(
         [a[q] for a in (found.last_qyx, found.next_qyx, found.count_qyx, found.nearest_qyx)]
     )
-    draft.before_byx[:, rows] = _looked_at(looks, day, found.last_qyx[q], -1)
-    draft.after_byx[:, rows] = _looked_at(looks, day, found.next_qyx[q], 1)
-    draft.fmask_yx[rows] = _nearest_fmask(looks, found.nearest_qyx[q], day)
+    before_byx = _looked_at(looks, day, found.last_qyx[q], -1)
+    after_byx = _looked_at(looks, day, found.next_qyx[q], 1)
+    step_byx = np.clip(after_byx.astype(np.int32) - before_byx, FILL + 1, 32767)
+    draft.step_byx[:, rows] = np.where((before_byx == FILL) | (after_byx == FILL), FILL, step_byx)
+    draft.fmask_yx[rows] = _ground_fmask(looks, day)
 
 
 def _looked_at(looks: Looks, day: int, far_yx: Int16, sign: int) -> Int16:
@@ -170,13 +180,17 @@ def _looked_at(looks: Looks, day: int, far_yx: Int16, sign: int) -> Int16:
     return out_byx
 
 
-def _nearest_fmask(looks: Looks, nearest_yx: Int16, day: int) -> UInt8:
-    """Fmask of the look seen that day or else of the nearest one, 0 where there is none."""
-    fmask: UInt8 = np.take_along_axis(looks.fmask_tyx, np.maximum(nearest_yx, 0)[None].astype(np.int64), 0)[0]
-    fmask[nearest_yx < 0] = 0
-    for t in np.flatnonzero(looks.day_t == day)[::-1]:
-        fmask[looks.clear_tyx[t]] = looks.fmask_tyx[t][looks.clear_tyx[t]]
-    return fmask
+def _ground_fmask(looks: Looks, day: int) -> UInt8:
+    """Fmask of the look of the ground that is nearest in time, 0 where there is none; of two as near the earlier."""
+    fmask_yx = np.zeros(looks.fmask_tyx.shape[1:], np.uint8)
+    open_yx = np.ones(fmask_yx.shape, np.bool_)
+    for t in np.argsort(np.abs(looks.day_t - day), kind="stable"):
+        here = open_yx & looks.ground_tyx[t]
+        fmask_yx[here] = looks.fmask_tyx[t][here]
+        open_yx &= ~here
+        if not open_yx.any():
+            break
+    return fmask_yx
 
 
 def _image(
@@ -185,7 +199,6 @@ def _image(
     scenes: Sequence[tuple[str, tuple[str, ...]]],
     draft: _Draft,
     spread: Spread,
-    asof: date,
 ) -> VirtualImage:
     """Scene regression, spread, pass-through and quality of one date."""
     day = date.fromisoformat(one.day)
@@ -205,7 +218,8 @@ def _image(
     return VirtualImage(
         grid=context.grid, day=day, bands=context.bands, refl_byx=refl_byx[chosen], sd_byx=sd_byx[chosen],
         qa_yx=_quality(done, draft), age_lyx=done.age_lyx, src_yx=src_yx, sources=sources, status=one.status,
-        method=context.method, asof=asof, facts=_facts(done, one.status, len(sources)),
+        method=context.method, asof=date.fromisoformat(one.asof),
+        facts=_facts(done, one.status, len(sources)) | {"hidden_dates": spread.dates},
     )  # fmt: skip
 
 
@@ -218,16 +232,13 @@ def _stored(values_byx: NDArray[np.float32]) -> Int16:
 def _quality(done: FilledDate, draft: _Draft) -> UInt8:
     last, following = draft.near_kyx[:2]
     seen = done.origin_yx == OBSERVED
-    before, after = (
-        np.where(a == FILL, np.nan, a * np.float32(SCALE)).astype(np.float32)
-        for a in (draft.before_byx, draft.after_byx)
-    )
+    step_byx = np.where(draft.step_byx == FILL, np.float32(np.nan), draft.step_byx * np.float32(SCALE))
     return pack_qa(
         done.origin_yx,
         extrapolated=((last < 0) != (following < 0)) & ~seen,
         snow=(draft.fmask_yx & Fmask.SNOW) > 0,
         water=(draft.fmask_yx & Fmask.WATER) > 0,
-        change=change_suspected(before, after, done.sd_byx) & ~seen,
+        change=change_suspected(step_byx, done.sd_byx) & ~seen,
         low=low_confidence(done.refl_byx, done.sd_byx) | (done.origin_yx == PRIOR),
     )
 

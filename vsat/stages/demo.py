@@ -10,7 +10,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import date
 from functools import cached_property
 from pathlib import Path
@@ -25,6 +25,7 @@ from vsat.core.grid import TileGrid
 from vsat.core.masks import clear
 from vsat.core.synthetic import Landscape, truth
 from vsat.core.temporal import fill_temporal
+from vsat.errors import VsatError
 from vsat.hls import BANDS, FILL, SCALE, SceneKey
 from vsat.io.archive import write_synthetic
 from vsat.io.ledger import Ledger
@@ -74,7 +75,6 @@ class DemoReport:
     mae_linear: float
     coverage: float
     unseen: int
-    exit_code: int = 0
 
     def text(self) -> str:
         """The table, the summary and the path of the page."""
@@ -105,8 +105,10 @@ def run_demo(file: Path, say: Callable[[str], None]) -> DemoReport:
     say("2/3  the nightly flow")
     seconds, code = _night(file, last)
     say(f"     {seconds:.0f} seconds")
+    if code:
+        raise VsatError(f"the nightly flow ended with {code}", place=str(file), next_step="read what it said above")
     say("3/3  every image against the truth")
-    return replace(_scored(region, grid, land, seconds), exit_code=code)
+    return _scored(region, grid, land, seconds)
 
 
 def _night(file: Path, day: date) -> tuple[float, int]:

@@ -56,16 +56,14 @@ def predict(
         asked for passes through unchanged.
 
     Raises:
-        InputError: no date, or an unknown method.
+        InputError: no date, one that is none or not of the years 1678 to 2261, or an unknown method.
         AllCloudy: the cube has not one clear look.
     """
     if method not in METHODS:
         raise InputError(
             f"unknown method {method!r}", place="method", next_step=f"choose one of {', '.join(get_args(Method))}"
         )
-    if not dates:
-        raise InputError("no date is asked for", place="dates", next_step="give at least one day as YYYY-MM-DD")
-    wanted = sorted(set(dates))
+    wanted = _days_asked(dates)
     refl_tbyx = cube["reflectance"].values
     clear_tyx = clear(cube["fmask"].values, refl_tbyx, adjacent=adjacent, snow=snow)
     if not clear_tyx.any():
@@ -76,6 +74,25 @@ def predict(
     day_t = cube["time"].values.astype("datetime64[D]").astype(np.int32)
     query_q = np.array(wanted, "datetime64[D]").astype(np.int32)
     return _dataset(cube, wanted, fill(refl_tbyx, clear_tyx, day_t, query_q, method=method), method)
+
+
+def _days_asked(dates: Sequence[date]) -> list[date]:
+    """The days, each once, in order; what numpy takes for a date is one."""
+    wanted = set()
+    for one in dates:
+        try:
+            day = np.datetime64(one, "D").item()
+        except (TypeError, ValueError):
+            day = None
+        # the years that nanoseconds since 1970 reach, which is how xarray and NetCDF readers keep time
+        if not isinstance(day, date) or not 1678 <= day.year <= 2261:
+            raise InputError(
+                f"{one!s} is no day", place="dates", next_step="give days as YYYY-MM-DD, from 1678 to 2261"
+            )
+        wanted.add(day)
+    if not wanted:
+        raise InputError("no date is asked for", place="dates", next_step="give at least one day as YYYY-MM-DD")
+    return sorted(wanted)
 
 
 def fill_file(

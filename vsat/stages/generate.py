@@ -20,7 +20,7 @@ from vsat.config import Region
 from vsat.core.grid import TileGrid
 from vsat.errors import ReadError, StoreError
 from vsat.hls import SceneKey
-from vsat.io.ledger import Ledger, Receipt
+from vsat.io.ledger import Ledger, Receipt, lease
 from vsat.io.publish import image_folder, publish
 from vsat.io.scenes import done_scenes, ledger_path
 from vsat.io.stac import write_catalogue
@@ -33,17 +33,19 @@ log = logging.getLogger(__name__)
 KIND = "image"
 FAILED = "image-failed"
 RECIPE = 1  # counts up when the same scenes shall give other bytes
-MOST_DATES = 8  # a job keeps that many dates of a whole tile in memory: about 3 GB
+MOST_DATES = 4  # a job keeps that many dates of a whole tile in memory, .44 GB each
+CATALOGUE_TURN_S = 600.0
 
 Policy = Literal["missing", "skip", "replace"]
 
 
 @dataclass(frozen=True)
 class DateJob:
-    """One date of a job, ISO: its status, and sha256 over everything that decides its bytes."""
+    """One date of a job, ISO: its status, the state of the record, and sha256 over all that decides its bytes."""
 
     day: str
     status: Literal["provisional", "final"]
+    asof: str
     signature: str
 
 
@@ -53,7 +55,6 @@ class GenerateJob:
 
     home: str
     grid: TileGrid
-    asof: str
     method: str
     bands: tuple[str, ...]
     adjacent: bool
@@ -73,7 +74,10 @@ class GeneratePlan:
 
 @dataclass(frozen=True)
 class GenerateReport:
-    """What a run made: receipts' facts per image (key, facts), failures (key, reason), and what was left as it was."""
+    """What a run made: receipts' facts per image (key, facts), failures (key, reason), and what was left as it was.
+
+    `lost` are images of other dates that the ledger lists and the disk has not.
+    """
 
     region: str
     asof: str
@@ -81,6 +85,7 @@ class GenerateReport:
     failed: tuple[tuple[str, str], ...]
     kept: int
     without_context: tuple[str, ...]
+    lost: tuple[str, ...] = ()
 
     @property
     def statuses(self) -> dict[str, int]:
@@ -140,7 +145,7 @@ def generate_one(job: GenerateJob) -> list[Receipt]:
     home, receipts = Path(job.home), []
     context = Context(home, job.grid, job.method, job.bands, job.adjacent, job.snow)
     try:
-        images = compose(context, job.dates, job.scenes, date.fromisoformat(job.asof))
+        images = compose(context, job.dates, job.scenes)
     except (StoreError, ReadError) as error:
         log.error("%s %s: %s", job.grid.tile, job.dates[0].day[:7], error)
         return [
@@ -164,12 +169,18 @@ def generate_one(job: GenerateJob) -> list[Receipt]:
 
 
 def finish_generate(region: Region, day: date, plan: GeneratePlan, receipts: Iterable[Receipt]) -> GenerateReport:
-    """The STAC catalogue lists every image; returns the report."""
-    with Ledger(ledger_path(region.home)) as ledger:
-        keys = [receipt.key.split("/") for receipt in ledger.all(KIND)]
-    write_catalogue(
-        region.home, region.name, [image_folder(region.home, tile, date.fromisoformat(d)) for tile, d in keys]
-    )
+    """The STAC catalogue lists every image; returns the report.
+
+    Raises:
+        StoreError: the catalogue cannot be written, or another run writes it for ten minutes.
+    """
+    # one at a time, from the ledger to the files: else the slower of two runs leaves out what the faster has listed
+    with lease(region.home, "catalogue", wait_s=CATALOGUE_TURN_S), Ledger(ledger_path(region.home)) as ledger:
+        folders = {receipt.key: _folder(region.home, receipt.key) for receipt in ledger.all(KIND)}
+        lost = tuple(key for key, folder in folders.items() if not (folder / f"{folder.name}.json").exists())
+        write_catalogue(region.home, region.name, [folder for key, folder in folders.items() if key not in lost])
+    if lost:
+        log.warning("%d images are in the ledger but not on the disk: generate their dates again", len(lost))
     done = sorted(receipts, key=lambda receipt: receipt.key)
     return GenerateReport(
         region.name,
@@ -178,7 +189,13 @@ def finish_generate(region: Region, day: date, plan: GeneratePlan, receipts: Ite
         tuple((r.key, str(r.facts["reason"])) for r in done if r.status == "failed"),
         plan.kept,
         plan.without_context,
+        lost,
     )
+
+
+def _folder(home: Path, key: str) -> Path:
+    tile, day = key.split("/")
+    return image_folder(home, tile, date.fromisoformat(day))
 
 
 def _added(
@@ -193,7 +210,7 @@ def _added(
     cloud, scenes = region.cloud, tuple((receipt.key, receipt.inputs) for receipt in context)
     jobs = [
         GenerateJob(
-            str(region.home), grid, day.isoformat(), region.method, region.bands, cloud.adjacent, cloud.snow, scenes,
+            str(region.home), grid, region.method, region.bands, cloud.adjacent, cloud.snow, scenes,
             tuple(wanted[at : at + MOST_DATES]),
         )
         for at in range(0, len(wanted), MOST_DATES)
@@ -215,13 +232,15 @@ def _final_from(region: Region, month: date) -> date:
 
 
 def _date_job(region: Region, grid: TileGrid, context: Sequence[Receipt], when: date, day: date) -> DateJob:
-    status: Literal["provisional", "final"] = "final" if day >= _final_from(region, when) else "provisional"
+    final_from = _final_from(region, when)
+    status: Literal["provisional", "final"] = "final" if day >= final_from else "provisional"
+    asof = final_from if status == "final" else SceneKey.from_string(context[-1].key).day
     decisive = [
         RECIPE, region.fingerprint(), asdict(grid), when.isoformat(), status,
         [(receipt.key, receipt.signature) for receipt in context],
     ]  # fmt: skip
     signature = hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()
-    return DateJob(when.isoformat(), status, signature)
+    return DateJob(when.isoformat(), status, asof.isoformat(), signature)
 
 
 def _is_wanted(home: Path, receipt: Receipt | None, job: DateJob, policy: Policy) -> bool:

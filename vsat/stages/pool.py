@@ -1,8 +1,9 @@
 """The loop of a stage: the same jobs in threads here or, where VSAT_DASK_SCHEDULER names one, on a Dask cluster."""
 
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor, as_completed
-from typing import Any, TypeVar
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from itertools import islice
+from typing import TypeVar
 
 from vsat.settings import Settings
 
@@ -37,10 +38,7 @@ def run_jobs(
     scheduler = Settings.from_environment().dask_scheduler
     if scheduler:
         return _on_cluster(one, jobs, scheduler, progress)
-    with ThreadPoolExecutor(max(1, workers)) as pool:
-        futures = [pool.submit(one, job) for job in jobs]
-        _watch(futures, as_completed(futures), progress)
-        return [future.result() for future in futures]
+    return _in_threads(one, jobs, max(1, workers), progress)
 
 
 def each(one: Callable[[Job], Result]) -> Callable[[Sequence[Job]], list[Result]]:
@@ -52,6 +50,25 @@ def each(one: Callable[[Job], Result]) -> Callable[[Sequence[Job]], list[Result]
     return several
 
 
+def _in_threads(
+    one: Callable[[Job], Result], jobs: Sequence[Job], workers: int, progress: Progress | None
+) -> list[Result]:
+    """No more jobs are handed out than there are threads, so that after an error none begins."""
+    waiting = iter(range(len(jobs)))
+    running: dict[Future[Result], int] = {}
+    results: dict[int, Result] = {}
+    with ThreadPoolExecutor(workers) as pool:
+        while True:
+            for at in islice(waiting, workers - len(running)):
+                running[pool.submit(one, jobs[at])] = at
+            if not running:
+                return [results[at] for at in range(len(jobs))]
+            for future in wait(running, return_when=FIRST_COMPLETED).done:
+                results[running.pop(future)] = future.result()
+                if progress is not None:
+                    progress(len(results), len(jobs))
+
+
 def _on_cluster(
     one: Callable[[Job], Result], jobs: Sequence[Job], scheduler: str, progress: Progress | None
 ) -> list[Result]:
@@ -59,21 +76,12 @@ def _on_cluster(
 
     with Client(scheduler, set_as_default=False) as client:  # type: ignore[no-untyped-call]
         futures = client.map(one, jobs, pure=False)
-        _watch(futures, as_completed(futures, loop=client.loop), progress)  # type: ignore[no-untyped-call]
-        results: list[Result] = client.gather(futures)
-        return results
-
-
-def _watch(futures: Sequence[Future[Any]], ended: Any, progress: Progress | None) -> None:
-    """Report each end; at the first error, or an interrupt, call off what has not begun."""
-    reported = 0
-    try:
-        for future in ended:
-            future.result()
-            reported += 1
-            if progress is not None:
-                progress(reported, len(futures))
-    finally:
-        if reported < len(futures):
-            for future in futures:
-                future.cancel()
+        try:
+            for count, future in enumerate(as_completed(futures, loop=client.loop), start=1):  # type: ignore[no-untyped-call]
+                future.result()
+                if progress is not None:
+                    progress(count, len(jobs))
+            results: list[Result] = client.gather(futures)
+        finally:
+            client.cancel(futures)  # after an error, those that have not begun
+    return results

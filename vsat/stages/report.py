@@ -159,6 +159,8 @@ def _generate_lines(report: GenerateReport) -> list[str]:
     counts = [*(f"{number} {status}" for status, number in report.statuses.items()), f"{report.kept} kept as they were"]
     if report.without_context:
         counts.append(f"{len(report.without_context)} dates without any scene to go by")
+    if report.lost:
+        counts.append(f"{len(report.lost)} images of other dates are gone from the disk")
     lines = ["## Images", ", ".join(counts) + "."]
     shown = [
         (key, *(_told(facts.get(name)) for name in ("status", "observed", "filled")))
