@@ -229,7 +229,7 @@ def _draw(region: Region, grid: TileGrid, land: Landscape, looks: _Cube, report:
         ],
     )  # fmt: skip
     Path(report.page).write_text(page, "utf-8")
-    best = pictures[len(pictures) // 2]
+    best = pictures[shown.index(partial[0]) if partial else 0]
     gap = np.full((next(iter(best.values())).shape[0], 12, 3), 255, np.uint8)
     row = [part for picture in best.values() for part in (gap, picture)][1:]
     Image.fromarray(np.concatenate(row, axis=1)).save(region.home / "before-after.png", optimize=True)
