@@ -18,7 +18,7 @@ def test_pickling_keeps_kind_and_words(kind: type[VsatError]) -> None:
     again = pickle.loads(pickle.dumps(error))
     assert type(again) is kind
     assert (again.problem, again.place, again.next_step) == ("it is 3", "a.yaml", "make it 4")
-    assert str(again) == "a.yaml: it is 3 Next: make it 4"
+    assert str(again) == "a.yaml: it is 3. Next: make it 4"
 
 
 @given(st.text(), st.text(), st.text())
@@ -27,7 +27,7 @@ def test_the_message_says_problem_place_and_next_step(problem: str, place: str, 
     assert problem in text
     assert place in text
     assert step in text
-    assert bool(step) == text.endswith(f" Next: {step}") or not step
+    assert bool(step) == text.endswith(f". Next: {step}") or not step
 
 
 def test_the_outcomes_that_are_told_apart_have_codes_of_their_own() -> None:

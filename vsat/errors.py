@@ -31,7 +31,7 @@ class VsatError(Exception):
 
     def __str__(self) -> str:
         where = f"{self.place}: " if self.place else ""
-        step = f" Next: {self.next_step}" if self.next_step else ""
+        step = f". Next: {self.next_step}" if self.next_step else ""
         return f"{where}{self.problem}{step}"
 
     def __reduce__(self) -> tuple[object, ...]:

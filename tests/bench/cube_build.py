@@ -53,7 +53,7 @@ def compare(folder: Path, scenes: Path, size: int, count: int, repeat: int) -> d
     """Every method `repeat` times in turn; medians, after its last result was found equal to vsat's."""
     from vsat.io import archive
 
-    packed = write_archive(scenes, size, count)
+    packed, count = write_archive(scenes, size, count)
     runs: dict[str, list[dict[str, float]]] = {name: [] for name in METHODS}
     with archive.serve(scenes) as endpoint:
         told = {"url": endpoint.url, "collections": endpoint.collections, "hosts": endpoint.hosts, "size": size}
@@ -95,8 +95,8 @@ def checksum(arrays: list[np.ndarray]) -> float:
     return float(total)
 
 
-def write_archive(folder: Path, size: int, count: int) -> float:
-    """Scenes as an archive: textured, with noise and clouds, so that they deflate about as HLS does. Megabytes."""
+def write_archive(folder: Path, size: int, count: int) -> tuple[float, int]:
+    """At least `count` scenes, textured, with noise and clouds, as an archive; their COGs' megabytes, and how many."""
     from vsat.core.grid import TileGrid
     from vsat.core.synthetic import Landscape, schedule
     from vsat.io import archive
@@ -106,8 +106,8 @@ def write_archive(folder: Path, size: int, count: int) -> float:
     end = SCENES_FROM
     while len(schedule(land, SCENES_FROM, end)) < count:
         end += timedelta(days=1)
-    archive.write_synthetic(folder, grid=grid, land=land, start=SCENES_FROM, end=end)
-    return sum(path.stat().st_size for path in folder.rglob("*.tif")) / 1e6
+    report = archive.write_synthetic(folder, grid=grid, land=land, start=SCENES_FROM, end=end)
+    return sum(path.stat().st_size for path in folder.rglob("*.tif")) / 1e6, len(report.granules)
 
 
 # --- the methods: each prepares, imports and warms up, and returns the work; the work returns how to read the result
