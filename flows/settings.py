@@ -186,7 +186,7 @@ def run_name() -> str:
 
 def exit_code(state: State[Any]) -> ExitCode:
     """What a process says that ran a flow, from the state it ended in."""
-    by_name = {name: code for code, (_, name) in STATES.items()}
+    by_name = {name: code for code, (_, name) in STATES.items()} | {"NothingToDo": ExitCode.DONE}
     if state.name in by_name:
         return by_name[state.name]
     failure = state.result(raise_on_failure=False)

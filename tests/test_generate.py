@@ -77,7 +77,8 @@ def test_observed_pixels_are_those_that_went_in_and_sources_name_their_scene(reg
 def test_the_stage_gives_the_numbers_of_the_fill_in_memory(region: Region, monkeypatch: pytest.MonkeyPatch) -> None:
     _, refl, clear_tyx, days = context(region)
     (grid,) = region.grids()
-    monkeypatch.setattr(module, "STRIPE_BYTES", 40_000)  # many stripes instead of one
+    monkeypatch.setattr(module, "CHUNK_PX", 16)  # six blocks, and rows by rows, instead of one of each
+    monkeypatch.setattr(module, "BLOCK_BYTES", 40_000)
     day = START + timedelta(20)
     wide = region.model_copy(update={"context_days": 400, "final_after_days": 40})
     generate(

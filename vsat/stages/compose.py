@@ -26,7 +26,7 @@ Int16 = NDArray[np.int16]
 UInt8 = NDArray[np.uint8]
 Bool = NDArray[np.bool_]
 
-STRIPE_BYTES = 1 << 29  # of reflectance read at once
+BLOCK_BYTES = 1 << 28  # of reflectance read at once; filling takes some four times that
 CHUNK_PX = 256
 SAMPLE_PX = 192  # side of a window in the sample for the spread
 SAMPLE_WINDOWS = 4
@@ -85,7 +85,7 @@ class Looks:
 
 @dataclass
 class _Draft:
-    """A date's arrays as the stripes fill them in: temporal estimate, neighbours, and what they look like."""
+    """A date's arrays as the blocks fill them in: temporal estimate, neighbours, and what they look like."""
 
     base_byx: Int16
     near_kyx: Int16  # days since last, until next, number of looks, index of the nearest in the date's context
@@ -115,27 +115,30 @@ def compose(
     spread = _spread(context, keys)
     query_q = np.array([_days(one.day) for one in dates], np.int32)
     drafts = [_Draft.empty(context.grid.shape) for _ in dates]
-    for rows in _stripes(context.grid, len(keys)):
-        looks = context.looks(keys, rows)
+    for block in _blocks(context.grid, len(keys)):
+        looks = context.looks(keys, *block)
         found = fill_temporal(
             looks.refl_tbyx, looks.clear_tyx, looks.day_t, query_q,
             method=temporal_of(context.method), mix=spread.mix, exclude_days=0,
         )  # fmt: skip
         for q, draft in enumerate(drafts):
-            _draw(draft, rows, looks, found, q, int(query_q[q]))
-    return (_image(context, one, scenes, draft, spread) for one, draft in zip(dates, drafts, strict=True))
+            _draw(draft, block, looks, found, q, int(query_q[q]))
+    drafts.reverse()
+    return (_image(context, one, scenes, drafts.pop(), spread) for one in dates)  # each is let go after its image
 
 
 def _days(day: str) -> int:
     return (date.fromisoformat(day) - EPOCH).days
 
 
-def _stripes(grid: TileGrid, scenes: int) -> Iterator[slice]:
-    """Rows in stripes of whole chunks where memory allows."""
-    fit = STRIPE_BYTES // max(1, scenes * len(BANDS) * grid.width * 2)
-    rows = max(CHUNK_PX * (fit // CHUNK_PX), min(fit, CHUNK_PX), 16)
-    for start in range(0, grid.height, rows):
-        yield slice(start, min(start + rows, grid.height))
+def _blocks(grid: TileGrid, scenes: int) -> Iterator[tuple[slice, slice]]:
+    """Rows and columns of blocks of whole chunks, so that each chunk is read once: many rows of chunks, or part of one."""
+    fit = BLOCK_BYTES // (max(1, scenes) * len(BANDS) * 2 * CHUNK_PX**2)
+    across = -(-grid.width // CHUNK_PX)
+    tall, wide = CHUNK_PX * max(1, fit // across), CHUNK_PX * max(1, min(fit, across))
+    for top in range(0, grid.height, tall):
+        for left in range(0, grid.width, wide):
+            yield slice(top, min(top + tall, grid.height)), slice(left, min(left + wide, grid.width))
 
 
 def _spread(context: Context, keys: Sequence[SceneKey]) -> Spread:
@@ -157,17 +160,17 @@ def _spread(context: Context, keys: Sequence[SceneKey]) -> Spread:
     return calibrate(refl_tbyx, clear_tyx, parts[0].day_t, method=context.method)
 
 
-def _draw(draft: _Draft, rows: slice, looks: Looks, found: Estimate, q: int, day: int) -> None:
-    """Fill in a stripe of one date."""
-    draft.base_byx[:, rows] = found.refl_qbyx[q]
-    draft.near_kyx[:, rows] = np.stack(
+def _draw(draft: _Draft, block: tuple[slice, slice], looks: Looks, found: Estimate, q: int, day: int) -> None:
+    """Fill in a block of one date."""
+    draft.base_byx[:, *block] = found.refl_qbyx[q]
+    draft.near_kyx[:, *block] = np.stack(
         [a[q] for a in (found.last_qyx, found.next_qyx, found.count_qyx, found.nearest_qyx)]
     )
     before_byx = _looked_at(looks, day, found.last_qyx[q], -1)
     after_byx = _looked_at(looks, day, found.next_qyx[q], 1)
     step_byx = np.clip(after_byx.astype(np.int32) - before_byx, FILL + 1, 32767)
-    draft.step_byx[:, rows] = np.where((before_byx == FILL) | (after_byx == FILL), FILL, step_byx)
-    draft.fmask_yx[rows] = _ground_fmask(looks, day)
+    draft.step_byx[:, *block] = np.where((before_byx == FILL) | (after_byx == FILL), FILL, step_byx)
+    draft.fmask_yx[block] = _ground_fmask(looks, day)
 
 
 def _looked_at(looks: Looks, day: int, far_yx: Int16, sign: int) -> Int16:
@@ -214,32 +217,37 @@ def _image(
     source_yx[observed] = np.array(that_day or [-1])[done.source_yx[observed]]
     src_yx, sources = _sources(source_yx, [ids for _, ids in scenes])
     chosen = [BANDS.index(band) for band in context.bands]
-    refl_byx, sd_byx = _stored(done.refl_byx), _stored(done.sd_byx)
+    rows = [slice(top, top + CHUNK_PX) for top in range(0, context.grid.height, CHUNK_PX)]
     return VirtualImage(
-        grid=context.grid, day=day, bands=context.bands, refl_byx=refl_byx[chosen], sd_byx=sd_byx[chosen],
-        qa_yx=_quality(done, draft), age_lyx=done.age_lyx, src_yx=src_yx, sources=sources, status=one.status,
+        grid=context.grid, day=day, bands=context.bands,
+        refl_byx=np.stack([_stored(done.refl_byx[b]) for b in chosen]),
+        sd_byx=np.stack([_stored(done.sd_byx[b]) for b in chosen]),
+        qa_yx=np.concatenate([_quality(done, draft, part) for part in rows]), age_lyx=done.age_lyx, src_yx=src_yx, sources=sources, status=one.status,
         method=context.method, asof=date.fromisoformat(one.asof),
         facts=_facts(done, one.status, len(sources)) | {"hidden_dates": spread.dates},
     )  # fmt: skip
 
 
-def _stored(values_byx: NDArray[np.float32]) -> Int16:
+def _stored(values_yx: NDArray[np.float32]) -> Int16:
     """Reflectance as int16 x 1e-4; NaN becomes FILL, and so does nothing else."""
-    whole = np.clip(np.rint(np.nan_to_num(values_byx) / SCALE), FILL + 1, 32767)
-    return np.where(np.isnan(values_byx), FILL, whole).astype(np.int16)
+    whole = np.clip(np.rint(np.nan_to_num(values_yx) / SCALE), FILL + 1, 32767)
+    return np.where(np.isnan(values_yx), FILL, whole).astype(np.int16)
 
 
-def _quality(done: FilledDate, draft: _Draft) -> UInt8:
-    last, following = draft.near_kyx[:2]
-    seen = done.origin_yx == OBSERVED
-    step_byx = np.where(draft.step_byx == FILL, np.float32(np.nan), draft.step_byx * np.float32(SCALE))
+def _quality(done: FilledDate, draft: _Draft, rows: slice) -> UInt8:
+    """The quality byte of some rows."""
+    origin_yx, fmask_yx, sd_byx = done.origin_yx[rows], draft.fmask_yx[rows], done.sd_byx[:, rows]
+    last, following = draft.near_kyx[:2, rows]
+    seen = origin_yx == OBSERVED
+    step = draft.step_byx[:, rows]
+    step_byx = np.where(step == FILL, np.float32(np.nan), step * np.float32(SCALE))
     return pack_qa(
-        done.origin_yx,
+        origin_yx,
         extrapolated=((last < 0) != (following < 0)) & ~seen,
-        snow=(draft.fmask_yx & Fmask.SNOW) > 0,
-        water=(draft.fmask_yx & Fmask.WATER) > 0,
-        change=change_suspected(step_byx, done.sd_byx) & ~seen,
-        low=low_confidence(done.refl_byx, done.sd_byx) | (done.origin_yx == PRIOR),
+        snow=(fmask_yx & Fmask.SNOW) > 0,
+        water=(fmask_yx & Fmask.WATER) > 0,
+        change=change_suspected(step_byx, sd_byx) & ~seen,
+        low=low_confidence(done.refl_byx[:, rows], sd_byx) | (origin_yx == PRIOR),
     )
 
 
@@ -247,7 +255,7 @@ def _sources(
     source_yx: NDArray[np.int32], ids: Sequence[tuple[str, ...]]
 ) -> tuple[NDArray[np.uint16], tuple[str, ...]]:
     """One-based index per pixel into the granules that pixels refer to; a scene of several granules goes by its first."""
-    used = np.unique(source_yx[source_yx >= 0])
+    used = np.flatnonzero(np.bincount(source_yx.ravel() + 1, minlength=1)[1:])
     index = np.zeros(len(ids) + 1, np.uint16)
     index[used] = np.arange(1, len(used) + 1)
     further = tuple(name for t in used for name in ids[t][1:])
@@ -257,9 +265,9 @@ def _sources(
 def _facts(done: FilledDate, status: str, sources: int) -> dict[str, float | int | str]:
     observed = float((done.origin_yx == OBSERVED).mean())
     none = float((done.origin_yx == NONE).mean())
-    sd = done.sd_byx[:, (done.origin_yx != OBSERVED) & (done.origin_yx != NONE)]
-    mean_sd = float(sd.mean()) if sd.size else 0.0
+    filled_yx = (done.origin_yx != OBSERVED) & (done.origin_yx != NONE)
+    mean_sd = np.mean([sd_yx[filled_yx].mean(dtype=float) for sd_yx in done.sd_byx]) if filled_yx.any() else 0.0
     return {
         "status": status, "observed": round(observed, 6), "filled": round(1 - observed - none, 6), "none": round(none, 6),
-        "mean_sd": round(mean_sd, 6), "sources": sources,
+        "mean_sd": round(float(mean_sd), 6), "sources": sources,
     }  # fmt: skip
