@@ -222,8 +222,9 @@ def _image(
         grid=context.grid, day=day, bands=context.bands,
         refl_byx=np.stack([_stored(done.refl_byx[b]) for b in chosen]),
         sd_byx=np.stack([_stored(done.sd_byx[b]) for b in chosen]),
-        qa_yx=np.concatenate([_quality(done, draft, part) for part in rows]), age_lyx=done.age_lyx, src_yx=src_yx, sources=sources, status=one.status,
-        method=context.method, asof=date.fromisoformat(one.asof),
+        qa_yx=np.concatenate([_quality(done, draft, part) for part in rows]),
+        age_lyx=done.age_lyx, src_yx=src_yx, sources=sources,
+        status=one.status, method=context.method, asof=date.fromisoformat(one.asof),
         facts=_facts(done, one.status, len(sources)) | {"hidden_dates": spread.dates},
     )  # fmt: skip
 
@@ -255,7 +256,7 @@ def _sources(
     source_yx: NDArray[np.int32], ids: Sequence[tuple[str, ...]]
 ) -> tuple[NDArray[np.uint16], tuple[str, ...]]:
     """One-based index per pixel into the granules that pixels refer to; a scene of several granules goes by its first."""
-    used = np.flatnonzero(np.bincount(source_yx.ravel() + 1, minlength=1)[1:])
+    used = np.flatnonzero(np.bincount(source_yx.ravel() + 1, minlength=1)[1:]).tolist()
     index = np.zeros(len(ids) + 1, np.uint16)
     index[used] = np.arange(1, len(used) + 1)
     further = tuple(name for t in used for name in ids[t][1:])
