@@ -1,6 +1,7 @@
 """NetCDF files and Zarr folders as such: opened undecoded, and saved aside and renamed."""
 
 import shutil
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,6 +16,7 @@ from vsat.io.durable import aside_name, sync_folder, sync_tree
 _NETCDF = (b"CDF\x01", b"CDF\x02", b"CDF\x05", b"\x89HDF")
 _ZARR = ("zarr.json", ".zgroup")
 _STORAGE = ("_FillValue", "scale_factor", "add_offset")  # how numbers were stored elsewhere
+_TRIES, _PAUSE_S = 40, 0.05
 _LEVEL = 4  # deflate; higher levels cost seconds for one per cent
 
 
@@ -70,9 +72,18 @@ def save_filled(ds: xr.Dataset, path: Path) -> None:
         raise StoreError(f"it cannot be written: {error.strerror or error}", place=str(path), next_step=step) from error
     finally:
         if aside.is_dir():
-            shutil.rmtree(aside)
+            _remove(aside)
         else:
             aside.unlink(missing_ok=True)
+
+
+def _remove(folder: Path) -> None:
+    """The folder is gone. Zarr's own threads may still be writing other chunks when the first of them has failed."""
+    for _ in range(_TRIES):
+        shutil.rmtree(folder, ignore_errors=True)
+        time.sleep(_PAUSE_S)
+        if not folder.exists():
+            return
 
 
 def _engine(path: Path) -> dict[str, Any]:
