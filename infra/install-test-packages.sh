@@ -16,7 +16,10 @@ if ! command -v apt-get >/dev/null; then
 fi
 as_root=()
 if [ "$(id -u)" -ne 0 ]; then
-  command -v sudo >/dev/null || { echo "install as root: apt-get install ${missing[*]}" >&2; exit 1; }
+  command -v sudo >/dev/null || {
+    echo "without these, some tests are skipped; install them as root: apt-get install ${missing[*]}" >&2
+    exit 0
+  }
   as_root=(sudo)
 fi
 log=$(mktemp)
