@@ -248,10 +248,13 @@ class Region(_Strict):
         default=60,
         ge=0,
         le=365,
-        description="scenes up to this many days after a date go into its image; then it is final",
+        description="scenes up to this many days after the month of a date go into its image; then it is final",
     )
     context_days: StrictInt = Field(
-        default=730, ge=16, le=3650, description="scenes up to this many days before a date go into its image"
+        default=730,
+        ge=16,
+        le=3650,
+        description="scenes up to this many days before the month of a date go into its image",
     )
     method: Method = Field(default=DEFAULT_METHOD, description="how gaps are filled; docs/log.md compares the methods")
     store: Path = Field(
