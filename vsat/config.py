@@ -34,7 +34,6 @@ from vsat.errors import InputError
 from vsat.hls import BANDS
 
 Band = Literal["blue", "green", "red", "nir", "swir1", "swir2"]
-Temporal = Literal["linear", "whittaker", "harmonic"]
 Method = Literal[
     "linear", "whittaker", "harmonic", "blend", "linear+scene", "whittaker+scene", "harmonic+scene", "blend+scene"
 ]

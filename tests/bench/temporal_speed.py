@@ -31,6 +31,7 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=96)
     parser.add_argument("--repeat", type=int, default=3)
     parser.add_argument("--json", type=Path)
+    parser.add_argument("--shared", type=Path, help="not used: the series are synthetic")
     options = parser.parse_args()
     warnings.filterwarnings("ignore")
     rows = measure(options.size, options.repeat)
