@@ -24,18 +24,31 @@ from vsat.config import load_region
 
 PROJECT = Path(__file__).parents[1]
 POOL = "vsat"
+TEMPLATE_FILE, TEMPLATE_HOME = "regions/demo.yaml", "var/demo"  # as prefect.yaml writes them
 BACKFILL_PRIORITY = "5"  # behind the default queue's 1: the night is never late for a backfill
 
 
 def deployments(template: dict[str, Any], region: Path, *, every_s: int | None = None) -> list[dict[str, Any]]:
     """The deployments of prefect.yaml for one region; with `every_s` nightly runs on an interval instead of by cron."""
     made: list[dict[str, Any]] = copy.deepcopy(template["deployments"])
+    wanted = load_region(region)
     for deployment in made:
-        deployment["name"] = load_region(region).name
-        deployment["parameters"]["region"] = str(region.resolve())
+        deployment["name"] = wanted.name
+        deployment["parameters"] = _placed(deployment["parameters"], str(region.resolve()), str(wanted.home))
         if every_s and "schedules" in deployment:
             deployment["schedules"] = [{"interval": every_s, "slug": "nightly"}]
     return made
+
+
+def _placed(value: Any, file: str, home: str) -> Any:
+    """The template's parameters with its region file and that region's folder replaced by these."""
+    if isinstance(value, dict):
+        return {key: _placed(one, file, home) for key, one in value.items()}
+    if isinstance(value, list):
+        return [_placed(one, file, home) for one in value]
+    if value == TEMPLATE_FILE:
+        return file
+    return home + value.removeprefix(TEMPLATE_HOME) if str(value).startswith(TEMPLATE_HOME + "/") else value
 
 
 def deploy(regions: list[Path], *, every_s: int | None = None) -> None:

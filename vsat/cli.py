@@ -3,22 +3,36 @@
 import json
 import logging
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import asdict, is_dataclass
-from datetime import UTC, date, datetime
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated
 
 import typer
 
 from vsat.errors import ExitCode, InputError, VsatError
-
-if TYPE_CHECKING:
-    from vsat.config import Region
-    from vsat.stages.nightly import FetchStage, GenerateStage
-    from vsat.stages.report import RunReport
+from vsat.learning import evaluate, fill, sample
+from vsat.terminal import (
+    AsOf,
+    End,
+    Json,
+    PolicyName,
+    Quiet,
+    RegionFile,
+    Start,
+    Verbose,
+    Workers,
+    aligned,
+    box_of,
+    day_of,
+    end_with,
+    file_of,
+    region_of,
+    stages,
+    stretch,
+    tell,
+    tell_run,
+    today,
+)
 
 EPILOG = (
     "Exit codes: 0 done, 1 some work failed, 2 the input cannot be used, 3 catalogue down, 4 no scenes, 5 all cloudy. "
@@ -31,19 +45,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
-
-RegionFile = Annotated[str, typer.Argument(help="a region file, or the name of one in regions/", metavar="REGION")]
-Json = Annotated[bool, typer.Option("--json", help="print the result as one JSON object")]
-Start = Annotated[str | None, typer.Option(help="first day, 2024-05-01; by default the period's first")]
-End = Annotated[str | None, typer.Option(help="last day, 2024-05-31; by default the period's last, or today")]
-AsOf = Annotated[str | None, typer.Option("--day", help="as of which UTC day; by default today")]
-Workers = Annotated[int | None, typer.Option(min=1, help="threads; by default VSAT_WORKERS, or the processors")]
-PolicyName = Annotated[
-    Literal["missing", "skip", "replace"],
-    typer.Option(help="missing makes what is missing or stale, skip only what is missing, replace all"),
-]
-Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="a line on standard error for each unit of work")]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="no progress, warnings only")]
 
 
 def main() -> None:
@@ -89,9 +90,9 @@ def init(
     file = Path(region) if is_path else Settings.from_environment().regions / f"{region}.yaml"
     if file.exists() and not force:
         raise InputError("the file is there already", place=str(file), next_step="choose another name, or add --force")
-    first = _date(start) if start else datetime.now(UTC).date().replace(month=1, day=1)
-    last = _date(end) if end else None
-    text = starter(name or file.stem, _box(bbox), start=first, end=last, catalogue=catalogue, where=where)
+    first = day_of(start) if start else today().replace(month=1, day=1)
+    last = day_of(end) if end else None
+    text = starter(name or file.stem, box_of(bbox), start=first, end=last, catalogue=catalogue, where=where)
     file.parent.mkdir(parents=True, exist_ok=True)
     aside = file.with_name(f".{file.name}")
     aside.write_text(text, "utf-8")
@@ -102,14 +103,14 @@ def init(
         raise
     aside.replace(file)
     (file.parent / SCHEMA_FILE).write_text(json.dumps(region_schema(), indent=1) + "\n", "utf-8")
-    _tell({"file": str(file)}, as_json, f"{file} is written; look through it, then: vsat check {file}")
+    tell({"file": str(file)}, as_json, f"{file} is written; look through it, then: vsat check {file}")
 
 
 @app.command(epilog="Example: vsat check regions/demo.yaml")
 def check(region: RegionFile, as_json: Json = False) -> None:
     """Read a region file and say what it asks for: tiles, pixels, dates. Asks no catalogue and writes nothing."""
-    wanted = _region(region)
-    dates = wanted.dates(_today())
+    wanted = region_of(region)
+    dates = wanted.dates(today())
     tiles = {grid.tile: {"epsg": grid.epsg, "height": grid.height, "width": grid.width} for grid in wanted.grids()}
     told = {
         "region": wanted.name, "home": str(wanted.home), "catalogue": wanted.catalogue.kind, "method": wanted.method,
@@ -119,7 +120,7 @@ def check(region: RegionFile, as_json: Json = False) -> None:
     until = f", {dates[0]} to {dates[-1]}" if dates else ""
     when = "one for each day with a scene" if wanted.cadence.acquisitions else f"{len(dates)} until today{until}"
     lines = [f"{wanted.name}: fine", f"tiles  {', '.join(sizes)}", f"dates  {when}", f"store  {wanted.home}"]
-    _tell(told, as_json, "\n".join(lines))
+    tell(told, as_json, "\n".join(lines))
 
 
 @app.command(epilog="Example: vsat plan regions/demo.yaml --start 2023-01-01 --end 2023-03-31")
@@ -127,9 +128,9 @@ def plan(region: RegionFile, start: Start = None, end: End = None, day: AsOf = N
     """Say what would be fetched and made: asks the catalogue, touches no pixel and changes nothing."""
     from vsat.stages.status import planned
 
-    wanted = _region(region)
-    told = planned(wanted, *_stretch(wanted, start, end), _date(day) if day else _today())
-    _tell(told, as_json, _aligned(told))
+    wanted = region_of(region)
+    told = planned(wanted, *stretch(wanted, start, end), day_of(day) if day else today())
+    tell(told, as_json, aligned(told))
 
 
 @app.command(epilog="Example: vsat fetch regions/demo.yaml --start 2023-05-01 --end 2023-05-31")
@@ -145,10 +146,10 @@ def fetch(
     """Find, read, verify and keep the scenes of a stretch of days."""
     from vsat.stages.report import RunReport
 
-    wanted = _region(region)
-    with _stages(context, workers) as (fetch_days, _):
-        report = fetch_days(wanted, *_stretch(wanted, start, end))
-    _tell_run(RunReport.of("fetch", wanted.name, _today(), report, None), as_json)
+    wanted = region_of(region)
+    with stages(context, workers) as (fetch_days, _):
+        report = fetch_days(wanted, *stretch(wanted, start, end))
+    tell_run(RunReport.of("fetch", wanted.name, today(), report, None), as_json)
 
 
 @app.command(epilog="Example: vsat generate regions/demo.yaml --start 2023-05-01 --end 2023-05-31 --policy replace")
@@ -166,32 +167,15 @@ def generate(
     """Make the virtual images of a stretch of days from the scenes in the cube."""
     from vsat.stages.report import RunReport
 
-    wanted, asof = _region(region), _date(day) if day else _today()
-    with _stages(context, workers) as (_, generate_days):
-        report = generate_days(wanted, *_stretch(wanted, start, end), asof, policy)
-    _tell_run(RunReport.of("generate", wanted.name, asof, None, report), as_json)
+    wanted, asof = region_of(region), day_of(day) if day else today()
+    with stages(context, workers) as (_, generate_days):
+        report = generate_days(wanted, *stretch(wanted, start, end), asof, policy)
+    tell_run(RunReport.of("generate", wanted.name, asof, None, report), as_json)
 
 
-@app.command(epilog="Example: vsat fill cube.nc --every 10 --out filled.nc")
-def fill(
-    cube: Annotated[Path, typer.Argument(help="NetCDF file or Zarr folder with reflectance and fmask", metavar="CUBE")],
-    *,
-    out: Annotated[Path, typer.Option(help="file to write: .nc or .zarr")],
-    dates: Annotated[str | None, typer.Option(help="these days: 2018-05-01,2018-06-15")] = None,
-    every: Annotated[int | None, typer.Option(help="every so many days from the first look to the last")] = None,
-    acquisitions: Annotated[bool, typer.Option("--acquisitions", help="every day with a look")] = False,
-    method: Annotated[str | None, typer.Option(help="linear, whittaker, harmonic or blend, also with +scene")] = None,
-    as_json: Json = False,
-) -> None:
-    """Fill a cube of your own for any dates, with no region and no server."""
-    from vsat.config import DEFAULT_METHOD
-    from vsat.stages.fill import fill_file
-
-    chosen = method or DEFAULT_METHOD
-    days = [_date(text) for text in (dates or "").split(",") if text.strip()]
-    filled = fill_file(cube, out, dates=days, every=every, acquisitions=acquisitions, method=chosen)
-    told = {"out": str(out), "dates": filled.sizes["time"], "method": chosen}
-    _tell(told, as_json, f"{out}: {told['dates']} dates, {chosen}")
+app.command(epilog="Example: vsat fill cube.nc --every 10 --out filled.nc")(fill)
+app.command(epilog="Example: vsat sample regions/demo.yaml --out var/patches --patches 500")(sample)
+app.command(epilog="Example: vsat evaluate cube.nc --json verdict.json --html verdict.html")(evaluate)
 
 
 @app.command(epilog="Example: vsat backfill regions/farm.yaml --start 2020-01-01 --end 2020-12-31")
@@ -209,11 +193,11 @@ def backfill(
     """Fetch and make a past stretch of days, month by month. Stopped, it goes on where it was."""
     from vsat.stages.backfill import backfill as run
 
-    wanted, asof = _region(region), _date(day) if day else _today()
-    with _stages(context, workers) as (fetch_days, generate_days):
-        first, last = _stretch(wanted, start, end)
+    wanted, asof = region_of(region), day_of(day) if day else today()
+    with stages(context, workers) as (fetch_days, generate_days):
+        first, last = stretch(wanted, start, end)
         report = run(wanted, first, last, asof, policy=policy, fetch=fetch_days, generate=generate_days)
-    _tell_run(report, as_json)
+    tell_run(report, as_json)
 
 
 @app.command(epilog="Example: vsat nightly regions/demo.yaml --day 2023-12-31")
@@ -223,9 +207,9 @@ def nightly(
     """Bring a region up to the day, here and now, without Prefect: for cron, and for trying out."""
     from vsat.stages.nightly import nightly as run
 
-    with _stages(context, workers) as (fetch_days, generate_days):
-        report = run(_region(region), _date(day) if day else _today(), fetch=fetch_days, generate=generate_days)
-    _tell_run(report, as_json)
+    with stages(context, workers) as (fetch_days, generate_days):
+        report = run(region_of(region), day_of(day) if day else today(), fetch=fetch_days, generate=generate_days)
+    tell_run(report, as_json)
 
 
 @app.command(epilog="Example: vsat status regions/demo.yaml --json")
@@ -233,8 +217,8 @@ def status(region: RegionFile, as_json: Json = False) -> None:
     """What the ledger says: scenes, images, failures, and up to which day the nights have come."""
     from vsat.stages.status import region_status
 
-    told = region_status(_region(region))
-    _tell(told, as_json, _aligned(told))
+    told = region_status(region_of(region))
+    tell(told, as_json, aligned(told))
 
 
 @app.command(epilog="Example: vsat verify regions/demo.yaml && echo sound")
@@ -242,10 +226,10 @@ def verify(region: RegionFile, as_json: Json = False) -> None:
     """Read every object that the ledger lists and compare its SHA-256; name what is missing, altered or nobody's."""
     from vsat.stages.status import verify as run
 
-    report = run(_region(region))
+    report = run(region_of(region))
     summary = f"{report.objects} objects, {report.bytes / 1e6:.1f} MB, {len(report.problems)} problems"
-    _tell(report, as_json, "\n".join([summary, *report.problems]))
-    _end(ExitCode.FAILED if report.problems else ExitCode.DONE)
+    tell(report, as_json, "\n".join([summary, *report.problems]))
+    end_with(ExitCode.FAILED if report.problems else ExitCode.DONE)
 
 
 @app.command(epilog="Example: vsat demo")
@@ -253,8 +237,8 @@ def demo(region: RegionFile = "regions/demo.yaml", as_json: Json = False) -> Non
     """Run the whole job on an archive on this machine, and compare every image with the known truth."""
     from vsat.stages.demo import run_demo
 
-    report = run_demo(_file(region), partial(typer.echo, err=True))
-    _tell(report, as_json, report.text())
+    report = run_demo(file_of(region), partial(typer.echo, err=True))
+    tell(report, as_json, report.text())
 
 
 @app.command(epilog="Example: vsat up regions/demo.yaml, then open the address it prints")
@@ -268,7 +252,7 @@ def up(
     """Start Prefect server, worker and the regions' deployments on this machine; Ctrl-C stops them all."""
     from vsat.stack import stack, wait_until_stopped
 
-    names, files = [_region(text).name for text in regions], [_file(text) for text in regions]
+    names, files = [region_of(text).name for text in regions], [file_of(text) for text in regions]
     typer.echo("starting; the first time this takes half a minute", err=True)
     with stack(files, folder, port=port, every_s=every_s) as running:
         command = f"PREFECT_API_URL={running.api} {Path(sys.executable).with_name('prefect')} deployment run"
@@ -278,110 +262,6 @@ def up(
         typer.echo(f"now       {command} nightly/{names[0]}")
         typer.echo(f"past      {command} backfill/{names[0]} -p start=2023-01-01 -p end=2023-03-31\nCtrl-C stops all")
         wait_until_stopped()
-
-
-def _region(text: str) -> "Region":
-    from vsat.config import load_region
-
-    return load_region(_file(text))
-
-
-def _file(text: str) -> Path:
-    from vsat.settings import Settings, find_region
-
-    return find_region(text, Settings.from_environment().regions)
-
-
-def _today() -> date:
-    return datetime.now(UTC).date()
-
-
-def _date(text: str) -> date:
-    try:
-        return date.fromisoformat(text.strip())
-    except ValueError as error:
-        raise InputError(f"{text!r} is not a day", place="options", next_step="write it as 2024-05-31") from error
-
-
-def _stretch(region: "Region", start: str | None, end: str | None) -> tuple[date, date]:
-    first = _date(start) if start else region.period.start
-    last = _date(end) if end else min(_today(), region.period.end or _today())
-    if first > last:
-        raise InputError(f"{first} is after {last}", place="options", next_step="give the earlier day first")
-    return first, last
-
-
-def _box(text: str) -> tuple[float, float, float, float]:
-    try:
-        west, south, east, north = (float(part) for part in text.split(","))
-    except ValueError as error:
-        step = "write west,south,east,north in degrees: 13.1,48.2,13.3,48.4"
-        raise InputError(f"{text!r} is not a box", place="--bbox", next_step=step) from error
-    return west, south, east, north
-
-
-@contextmanager
-def _stages(context: typer.Context, workers: int | None) -> Iterator[tuple["FetchStage", "GenerateStage"]]:
-    """The two stages on threads here, with a bar on a terminal and a line at each tenth elsewhere."""
-    from vsat.stages.fetch import fetch as run_fetch
-    from vsat.stages.nightly import generate_stage
-
-    with _progress(quiet=bool(context.obj)) as of:
-        yield (
-            lambda region, start, end: run_fetch(
-                region, start, end, workers=workers, progress=of(f"scenes, {start} to {end}")
-            ),
-            lambda region, start, end, day, policy: generate_stage(
-                region, start, end, day, policy, workers=workers, progress=of(f"images, {start} to {end}")
-            ),
-        )
-
-
-@contextmanager
-def _progress(*, quiet: bool) -> Iterator[Callable[[str], Callable[[int, int], None]]]:
-    """Inside, a function that makes (done, total) callbacks by name of what is counted; all on standard error."""
-    if quiet or not sys.stderr.isatty():
-        yield lambda unit: partial(_line, "" if quiet else unit)
-        return
-    from rich.console import Console
-    from rich.progress import Progress
-
-    with Progress(console=Console(stderr=True)) as bars:
-
-        def bar(unit: str) -> Callable[[int, int], None]:
-            task = bars.add_task(unit, total=None)
-            return lambda done, total: bars.update(task, completed=done, total=total)
-
-        yield bar
-
-
-def _line(unit: str, done: int, total: int) -> None:
-    if unit and 10 * done // total != 10 * (done - 1) // total:
-        typer.echo(f"{done} of {total} {unit}", err=True)
-
-
-def _tell_run(report: "RunReport", as_json: bool) -> None:
-    failures = [*(report.fetch.failures if report.fetch else ()), *(report.generate.failed if report.generate else ())]
-    _tell(report, as_json, "\n".join([report.outcome, *(f"  {key}: {why}" for key, why in failures), *report.notes]))
-    _end(report.exit_code)
-
-
-def _tell(value: Any, as_json: bool, text: str) -> None:
-    plain = asdict(value) if is_dataclass(value) and not isinstance(value, type) else value
-    typer.echo(json.dumps(plain, default=str) if as_json else text)
-
-
-def _aligned(told: dict[str, Any]) -> str:
-    lines = []
-    for key, value in told.items():
-        inner = ", ".join(f"{number} {name}" for name, number in value.items()) if isinstance(value, dict) else value
-        lines.append(f"{key.replace('_', ' '):16} {'-' if inner in (None, '') else inner}".replace("_", " "))
-    return "\n".join(lines)
-
-
-def _end(code: ExitCode) -> None:
-    if code:
-        raise typer.Exit(int(code))
 
 
 if __name__ == "__main__":

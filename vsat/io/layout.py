@@ -10,23 +10,20 @@ import shutil
 from dataclasses import asdict
 from datetime import date
 from pathlib import Path
-from typing import Any
 
-import google_crc32c
 import numpy as np
-from numpy.typing import NDArray
 from pyproj import CRS
 
 from vsat.core.grid import TileGrid
 from vsat.errors import StoreError
 from vsat.hls import BANDS, FILL, FMASK_FILL, SCALE, SENSORS, SceneKey
 from vsat.io.durable import aside_name, sync_folder, sync_tree
-from vsat.io.shard import LEVEL, ShardLayout
+from vsat.io.shard import ShardLayout
+from vsat.io.zarr_json import Json, group_json, sharded_json, to_bytes, whole_array
 
 ARRAYS = ("reflectance", "fmask")
 DAYS = 366
 CHUNK = 256  # as HLS's own blocks
-Json = dict[str, Any]
 
 
 def cubes_folder(home: Path) -> Path:
@@ -107,16 +104,15 @@ def _told(grid: TileGrid) -> str:
 def _make(folder: Path, grid: TileGrid, year: int) -> None:
     folder.parent.mkdir(parents=True, exist_ok=True)
     aside = folder.with_name(aside_name(folder.name))
-    arrays = _arrays(grid) | _coordinates(grid, year)
+    arrays, coordinates = _arrays(grid), _coordinates(grid, year)
+    listed = arrays | {name: metadata for name, (metadata, _, _) in coordinates.items()}
     try:
-        for name, (metadata, value) in arrays.items():
+        for name, metadata in listed.items():
             (aside / name).mkdir(parents=True)
-            (aside / name / "zarr.json").write_bytes(_json(metadata))
-            if value is not None:
-                body = value.tobytes()
-                crc = int(google_crc32c.value(body)).to_bytes(4, "little")
-                (aside / name / ".".join(["c"] + ["0"] * value.ndim)).write_bytes(body + crc)
-        (aside / "zarr.json").write_bytes(_json(_group(grid, year, {n: m for n, (m, _) in arrays.items()})))
+            (aside / name / "zarr.json").write_bytes(to_bytes(metadata))
+        for name, (_, body, object_name) in coordinates.items():
+            (aside / name / object_name).write_bytes(body)
+        (aside / "zarr.json").write_bytes(to_bytes(group_json(_about(grid, year), listed)))
         sync_tree(aside)
         _place(aside, folder)
     finally:
@@ -133,28 +129,22 @@ def _place(aside: Path, folder: Path) -> None:
         sync_folder(parent)
 
 
-def _group(grid: TileGrid, year: int, arrays: dict[str, Json]) -> Json:
+def _about(grid: TileGrid, year: int) -> Json:
     return {
-        "zarr_format": 3,
-        "node_type": "group",
-        "attributes": {
-            "Conventions": "CF-1.11",
-            "title": f"HLS v2.0, tile {grid.tile}, {year}",
-            "comment": "The ledger beside the cubes says which scenes are complete; nothing else counts.",
-            "grid": asdict(grid),
-            "tile": grid.tile,
-            "year": year,
-            "epsg": grid.epsg,
-            "bands": list(BANDS),
-            "sensors": list(SENSORS),
-            "scale_factor": SCALE,
-        },
-        # Never changes, so it may be consolidated: stock xarray warns without it.
-        "consolidated_metadata": {"kind": "inline", "must_understand": False, "metadata": arrays},
+        "Conventions": "CF-1.11",
+        "title": f"HLS v2.0, tile {grid.tile}, {year}",
+        "comment": "The ledger beside the cubes says which scenes are complete; nothing else counts.",
+        "grid": asdict(grid),
+        "tile": grid.tile,
+        "year": year,
+        "epsg": grid.epsg,
+        "bands": list(BANDS),
+        "sensors": list(SENSORS),
+        "scale_factor": SCALE,
     }
 
 
-def _arrays(grid: TileGrid) -> dict[str, tuple[Json, None]]:
+def _arrays(grid: TileGrid) -> dict[str, Json]:
     refl_attributes = {
         "long_name": "surface reflectance",
         "units": "1",
@@ -171,30 +161,22 @@ def _arrays(grid: TileGrid) -> dict[str, tuple[Json, None]]:
     }
     refl_axes, fmask_axes = ("day", "sensor", "band", "y", "x"), ("day", "sensor", "y", "x")
     return {
-        "reflectance": (_sharded(shard_layout(grid, "reflectance"), refl_axes, refl_attributes), None),
-        "fmask": (_sharded(shard_layout(grid, "fmask"), fmask_axes, fmask_attributes), None),
+        "reflectance": _sharded(shard_layout(grid, "reflectance"), refl_axes, refl_attributes),
+        "fmask": _sharded(shard_layout(grid, "fmask"), fmask_axes, fmask_attributes),
     }
 
 
 def _sharded(layout: ShardLayout, axes: tuple[str, ...], attributes: Json) -> Json:
     _, down, across = layout.counts
     bands = layout.shape[:1] if "band" in axes else ()
-    typesize = np.dtype(layout.dtype).itemsize
-    blosc = {"typesize": typesize, "cname": "lz4", "clevel": LEVEL, "shuffle": "bitshuffle", "blocksize": 0}
-    inner = {
-        "chunk_shape": [1, 1, *([1] if bands else []), *layout.chunk],
-        "codecs": [_bytes(typesize), {"name": "blosc", "configuration": blosc}, {"name": "crc32c"}],
-        "index_codecs": [_bytes(8), {"name": "crc32c"}],
-        "index_location": "end",
-    }
     shard = (1, 1, *bands, down * layout.chunk[0], across * layout.chunk[1])
-    codecs = [{"name": "sharding_indexed", "configuration": inner}]
+    chunk = (1, 1, *([1] if bands else []), *layout.chunk)
     shape = (DAYS, len(SENSORS), *bands, *layout.shape[1:])
-    metadata = _array(shape, shard, layout.dtype, axes=axes, codecs=codecs)
-    return metadata | {"fill_value": layout.fill, "attributes": attributes}
+    metadata = sharded_json(shape, shard, chunk, layout.dtype, axes=axes, fill=layout.fill)
+    return metadata | {"attributes": attributes}
 
 
-def _coordinates(grid: TileGrid, year: int) -> dict[str, tuple[Json, NDArray[Any]]]:
+def _coordinates(grid: TileGrid, year: int) -> dict[str, tuple[Json, bytes, str]]:
     centre = grid.resolution_m / 2
     x = grid.x0 + centre + grid.resolution_m * np.arange(grid.width)
     y = grid.y0 - centre - grid.resolution_m * np.arange(grid.height)
@@ -202,47 +184,15 @@ def _coordinates(grid: TileGrid, year: int) -> dict[str, tuple[Json, NDArray[Any
     geo_transform = f"{grid.x0} {grid.resolution_m} 0 {grid.y0} 0 {-grid.resolution_m}"
     metres = {"units": "m", "standard_name": "projection_x_coordinate"}
     return {
-        "day": _coordinate(np.arange(DAYS, dtype="<i2"), "day", {"units": f"days since {date(year, 1, 1)}"}),
-        "sensor": _coordinate(np.arange(len(SENSORS), dtype="u1"), "sensor", _flags(SENSORS)),
-        "band": _coordinate(np.arange(len(BANDS), dtype="u1"), "band", _flags(BANDS)),
-        "y": _coordinate(y.astype("<f8"), "y", metres | {"standard_name": "projection_y_coordinate"}),
-        "x": _coordinate(x.astype("<f8"), "x", metres),
-        "spatial_ref": _coordinate(np.array(0, "<i8"), None, crs.to_cf() | {"GeoTransform": geo_transform}),
+        "day": whole_array(np.arange(DAYS, dtype="<i2"), ("day",), {"units": f"days since {date(year, 1, 1)}"}),
+        "sensor": whole_array(np.arange(len(SENSORS), dtype="u1"), ("sensor",), _flags(SENSORS)),
+        "band": whole_array(np.arange(len(BANDS), dtype="u1"), ("band",), _flags(BANDS)),
+        "y": whole_array(y.astype("<f8"), ("y",), metres | {"standard_name": "projection_y_coordinate"}),
+        "x": whole_array(x.astype("<f8"), ("x",), metres),
+        "spatial_ref": whole_array(np.array(0, "<i8"), (), crs.to_cf() | {"GeoTransform": geo_transform}),
     }
 
 
 def _flags(names: tuple[str, ...]) -> Json:
     # numbers, for Zarr v3 has no agreed text type yet
     return {"flag_values": list(range(len(names))), "flag_meanings": " ".join(names)}
-
-
-def _coordinate(value: NDArray[Any], axis: str | None, attributes: Json) -> tuple[Json, NDArray[Any]]:
-    codecs = [_bytes(value.itemsize), {"name": "crc32c"}]
-    metadata = _array(value.shape, value.shape, value.dtype.name, axes=(axis,) if axis else (), codecs=codecs)
-    return metadata | {"attributes": attributes}, value
-
-
-def _array(
-    shape: tuple[int, ...], chunk: tuple[int, ...], dtype: str, *, axes: tuple[str, ...], codecs: list[Json]
-) -> Json:
-    return {
-        "zarr_format": 3,
-        "node_type": "array",
-        "shape": list(shape),
-        "data_type": dtype,
-        "chunk_grid": {"name": "regular", "configuration": {"chunk_shape": list(chunk)}},
-        # One folder for all scenes of a year: nothing to make, and to sync, per scene but the object itself.
-        "chunk_key_encoding": {"name": "default", "configuration": {"separator": "."}},
-        "fill_value": 0.0 if dtype.startswith("float") else 0,
-        "codecs": codecs,
-        "dimension_names": list(axes),
-        "storage_transformers": [],
-    }
-
-
-def _bytes(itemsize: int) -> Json:
-    return {"name": "bytes", "configuration": {"endian": "little"}} if itemsize > 1 else {"name": "bytes"}
-
-
-def _json(value: Json) -> bytes:
-    return json.dumps(value, indent=1, sort_keys=True).encode() + b"\n"
