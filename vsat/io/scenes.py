@@ -7,7 +7,6 @@ object, and from then on, wherever the process may have died, the new one. So al
 Arrays: refl int16 (t, b, y, x), scale 1e-4, fill -9999, bands as `hls.BANDS`; fmask uint8 (t, y, x), fill 255.
 """
 
-import hashlib
 import shutil
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -22,7 +21,7 @@ from vsat.core.grid import TileGrid
 from vsat.errors import StoreError
 from vsat.hls import SceneKey
 from vsat.io import shard
-from vsat.io.durable import PARTIAL, sha256_of, sync_folder, write_file
+from vsat.io.durable import PARTIAL, sha256_of, sha256_of_parts, sync_folder, write_file
 from vsat.io.layout import check_grid, cubes_folder, ensure_store, object_path, shard_layout, store_folder
 from vsat.io.ledger import Ledger, Receipt
 
@@ -176,17 +175,10 @@ def _write_object(home: Path, key: SceneKey, array: str, grid: TileGrid, array_b
         digest = write_file(path, shard.encode(layout, array_byx))
     else:
         parts = list(shard.encode(layout, array_byx))
-        digest = _sha256(parts)
+        digest = sha256_of_parts(parts)
         if digest != sha256_of(path):
             write_file(_waiting(path, digest), parts)
     return path.relative_to(home).as_posix(), digest
-
-
-def _sha256(parts: list[bytes]) -> str:
-    digest = hashlib.sha256()
-    for part in parts:
-        digest.update(part)
-    return digest.hexdigest()
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""One Zarr v3 shard as bytes: inner chunks (lz4 + bitshuffle, crc32c) and their index at the end.
+"""One Zarr v3 shard as bytes: inner chunks (blosc, crc32c) and their index at the end.
 
 This is the `sharding_indexed` codec that zarr-python reads and writes, without its machinery: a tile's scene has 1,575
 chunks, and the machinery costs several times what the compression does (tests/bench/cube_build.py).
@@ -6,7 +6,8 @@ Arrays are (band, y, x).
 """
 
 import os
-from collections.abc import Iterator
+import threading
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,12 +17,27 @@ import numpy as np
 from numcodecs import blosc  # type: ignore[import-untyped]
 from numpy.typing import NDArray
 
-LEVEL = 5  # 9 gains 1 % in size on textured scenes
 _CRC_BYTES = 4
 _INDEX_DTYPE = np.dtype("<u8")
 Window = tuple[range, range]  # pixel rows, pixel columns
 Bytes = NDArray[np.uint8]  # the checksum takes arrays, no memoryviews
+_EMPTY = np.empty(0, np.uint8)
 _ABSENT = np.iinfo(np.uint64).max  # offset and length of a chunk that was not written
+
+
+@dataclass(frozen=True)
+class Packing:
+    """How blosc packs a chunk: codec, level, and "shuffle" (bytes) or "bitshuffle"."""
+
+    codec: str
+    level: int
+    shuffle: str
+
+
+# docs/log.md has the figures of both
+QUICK = Packing("lz4", 5, "bitshuffle")  # for scenes, which are written as often as they are read
+SMALL = Packing("lz4hc", 7, "shuffle")  # for patches, which are written once and read in every epoch
+_SHUFFLES = {"shuffle": blosc.SHUFFLE, "bitshuffle": blosc.BITSHUFFLE}
 
 
 class TornShardError(ValueError):
@@ -50,11 +66,6 @@ class ShardLayout:
         bands, height, width = self.shape
         return bands, -(-height // self.chunk[0]), -(-width // self.chunk[1])
 
-    @property
-    def index_bytes(self) -> int:
-        """Length of the index at the shard's end: offset and length of every chunk, and its checksum."""
-        return int(np.prod(self.counts)) * 16 + _CRC_BYTES
-
 
 def encode(layout: ShardLayout, array_byx: NDArray[Any]) -> Iterator[bytes]:
     """The shard of a scene, in parts to be written one after the other; equal arrays give equal bytes.
@@ -67,18 +78,79 @@ def encode(layout: ShardLayout, array_byx: NDArray[Any]) -> Iterator[bytes]:
         Each chunk in C order, a chunk of nothing but fill too, then the index.
     """
     assert array_byx.shape == layout.shape and array_byx.dtype == np.dtype(layout.dtype)
+    return pack(_chunks(layout, array_byx))
+
+
+def pack(chunks: Iterable[NDArray[Any]], packing: Packing = QUICK) -> Iterator[bytes]:
+    """A shard of whole chunks, in parts to be written one after the other; equal arrays give equal bytes.
+
+    Args:
+        chunks: contiguous arrays of one shape and dtype, in C order of the shard.
+        packing: as the array's metadata say.
+
+    Yields:
+        Each chunk, then the index.
+    """
     # blosc's own threads write blocks in the order in which they finish: the bytes would differ from run to run.
     # zarr-python switches them off for the whole process in the same way.
     blosc.use_threads = False
     spans, start = [], 0
-    for part_yx in _chunks(layout, array_byx):
-        packed = blosc.compress(part_yx, b"lz4", LEVEL, blosc.BITSHUFFLE, 0, part_yx.itemsize)
+    for chunk in chunks:
+        packed = blosc.compress(
+            chunk, packing.codec.encode(), packing.level, _SHUFFLES[packing.shuffle], 0, chunk.itemsize
+        )
         part = packed + _crc(packed)
         spans.append((start, len(part)))
         start += len(part)
         yield part
     index = np.array(spans, _INDEX_DTYPE).tobytes()
     yield index + _crc(index)
+
+
+def read_spans(path: Path, count: int) -> NDArray[np.uint64]:
+    """Where the chunks of a shard lie: uint64 (count, 2), offset and length, from its checked index.
+
+    Raises:
+        FileNotFoundError: there is no such shard.
+        TornShardError: it is shorter than its index, or the index fails its checksum.
+    """
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        return _index_of(handle, count)
+    finally:
+        os.close(handle)
+
+
+def read_chunk(path: Path, span: NDArray[np.uint64], out: NDArray[Any]) -> None:
+    """Fill `out`, of a chunk's shape and dtype, with the chunk at `span`, a row of `read_spans`.
+
+    Raises:
+        FileNotFoundError: there is no such shard.
+        TornShardError: the chunk is missing or fails its checksum.
+    """
+    length = int(span[1])
+    if (span == _ABSENT).any():
+        raise TornShardError("a chunk is missing")
+    packed = _scratch(length)  # the same memory again: fresh pages cost as much as the checksum
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        got = os.preadv(handle, [packed.data], int(span[0]))
+    finally:
+        os.close(handle)
+    if got != length:
+        raise TornShardError(f"a chunk ends at byte {int(span.sum())}, past the end")
+    _unpack(_checked(packed, "chunk"), out)
+
+
+_memory = threading.local()
+
+
+def _scratch(length: int) -> Bytes:
+    """This thread's buffer, grown to at least `length` bytes."""
+    if getattr(_memory, "buffer", _EMPTY).size < length:
+        _memory.buffer = np.empty(length * 5 // 4, np.uint8)
+    buffer: Bytes = _memory.buffer[:length]
+    return buffer
 
 
 def read_window(path: Path, layout: ShardLayout, window: Window, out_byx: NDArray[Any]) -> None:
@@ -126,11 +198,14 @@ def _padded(part_yx: NDArray[Any], layout: ShardLayout) -> NDArray[Any]:
 
 
 def _read_index(handle: int, layout: ShardLayout) -> NDArray[np.uint64]:
-    size = os.fstat(handle).st_size
-    if size < layout.index_bytes:
-        raise TornShardError(f"{size} bytes, its index alone has {layout.index_bytes}")
-    index = _checked(_pread(handle, layout.index_bytes, size - layout.index_bytes), "index")
-    return index.view(_INDEX_DTYPE).reshape(*layout.counts, 2)
+    return _index_of(handle, int(np.prod(layout.counts))).reshape(*layout.counts, 2)
+
+
+def _index_of(handle: int, count: int) -> NDArray[np.uint64]:
+    size, length = os.fstat(handle).st_size, count * 16 + _CRC_BYTES
+    if size < length:
+        raise TornShardError(f"{size} bytes, its index alone has {length}")
+    return _checked(_pread(handle, length, size - length), "index").view(_INDEX_DTYPE).reshape(count, 2)
 
 
 def _touched(pixels: range, chunk: int) -> range:
@@ -175,6 +250,6 @@ def _crc(data: bytes | Bytes) -> bytes:
 
 def _checked(data: Bytes, what: str) -> Bytes:
     body = data[:-_CRC_BYTES]
-    if len(data) <= _CRC_BYTES or _crc(body) != data[-_CRC_BYTES:].tobytes():
+    if data.size <= _CRC_BYTES or _crc(body) != data[-_CRC_BYTES:].tobytes():
         raise TornShardError(f"the checksum of its {what} does not match")
     return body

@@ -7,7 +7,7 @@ import google_crc32c
 import numpy as np
 from numpy.typing import NDArray
 
-from vsat.io.shard import LEVEL
+from vsat.io.shard import QUICK, Packing
 
 Json = dict[str, Any]
 
@@ -39,13 +39,18 @@ def sharded_json(
     *,
     axes: tuple[str, ...],
     fill: int,
+    packing: Packing = QUICK,
 ) -> Json:
-    """The zarr.json of an array of shards as `io.shard` writes them: lz4 + bitshuffle and crc32c in each inner chunk."""
+    """The zarr.json of an array of shards as `io.shard` writes them: blosc and crc32c in each inner chunk."""
     typesize = np.dtype(dtype).itemsize
-    blosc = {"typesize": typesize, "cname": "lz4", "clevel": LEVEL, "shuffle": "bitshuffle", "blocksize": 0}
+    blosc = {"cname": packing.codec, "clevel": packing.level, "shuffle": packing.shuffle}
     inner = {
         "chunk_shape": list(chunk),
-        "codecs": [bytes_json(typesize), {"name": "blosc", "configuration": blosc}, {"name": "crc32c"}],
+        "codecs": [
+            bytes_json(typesize),
+            {"name": "blosc", "configuration": blosc | {"typesize": typesize, "blocksize": 0}},
+            {"name": "crc32c"},
+        ],
         "index_codecs": [bytes_json(8), {"name": "crc32c"}],
         "index_location": "end",
     }

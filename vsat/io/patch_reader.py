@@ -1,0 +1,198 @@
+"""Reading patches: a store as one sequence, each patch checked as it is read, and what cannot be read named.
+
+A patch is one chunk of each array: an index that is read once, one read of the file, a checksum, one decompression into
+the caller's buffer. Axes: n patches, t looks, b bands, y, x.
+"""
+
+import json
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import google_crc32c
+import numpy as np
+from numpy.typing import NDArray
+
+from vsat.errors import StoreError
+from vsat.io import shard
+from vsat.io.durable import sha256_of
+from vsat.io.patches import ARRAYS, COLUMNS, Patch, PatchError, PatchLayout, part_folder, read_manifest, shard_path
+from vsat.io.zarr_json import Json
+
+AGAIN = "remove this file, if it is there, and run vsat sample with the same options: it draws the same patches again"
+
+
+@dataclass(frozen=True)
+class _Part:
+    """One part: its number, the store's number of its first patch, shape, attributes, columns."""
+
+    number: int
+    first: int
+    layout: PatchLayout
+    attributes: Json
+    columns: dict[str, NDArray[Any]]
+
+
+class PatchStore:
+    """A finished patch store, as a sequence of patches. May be pickled and shared by threads and forked processes.
+
+    Args:
+        path: the store's folder.
+
+    Raises:
+        InputError: there is no store.
+        StoreError: its manifest or a part's metadata cannot be read, or fail their checksum.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.manifest = read_manifest(path)
+        self._parts: list[_Part] = []
+        first = 0
+        for number, listed in enumerate(self.manifest["parts"]):
+            self._parts.append(_open_part(path, number, first))
+            first += int(listed["patches"])
+        self._firsts = np.array([part.first for part in self._parts], np.int64)
+        self._count = first
+        self._shards: dict[tuple[int, str, int], tuple[Path, NDArray[np.uint64]]] = {}
+
+    def __len__(self) -> int:
+        return self._count
+
+    @property
+    def looks(self) -> int:
+        """The most looks that a patch has."""
+        return max((part.layout.looks for part in self._parts), default=0)
+
+    @property
+    def size_px(self) -> int:
+        """Pixels a side."""
+        return self._parts[0].layout.size_px
+
+    def column(self, name: str) -> NDArray[Any]:
+        """One of COLUMNS for all patches; along t padded to the longest with the part's padding."""
+        pad = {"sensor": 255}.get(name, -1)
+        axes = COLUMNS[name][1]
+        parts = []
+        for part in self._parts:
+            values = part.columns[name]
+            if axes[1:] == ("look",):
+                values = np.pad(values, ((0, 0), (0, self.looks - values.shape[1])), constant_values=pad)
+            parts.append(values)
+        return np.concatenate(parts)
+
+    @cached_property
+    def split_n(self) -> NDArray[np.uint8]:
+        """Index into core.splits.SPLITS of every patch."""
+        return self.column("split")
+
+    @cached_property
+    def epsg_n(self) -> NDArray[np.int64]:
+        """The zone of every patch."""
+        return np.concatenate(
+            [
+                np.array([tile["epsg"] for tile in p.attributes["tiles"]], np.int64)[p.columns["tile"]]
+                for p in self._parts
+            ]
+        )
+
+    def name(self, index: int) -> str:
+        """Which patch it is, for messages: `parts/0000.zarr patch 17`."""
+        part, at = self._locate(index)
+        return f"{part_folder(Path(), part.number).as_posix()} patch {at}"
+
+    def scenes(self, index: int) -> list[str]:
+        """The scenes that the looks of a patch come from, in their order."""
+        part, at = self._locate(index)
+        listed = part.attributes["scenes"]
+        return [listed[i] for i in part.columns["scene"][at] if i >= 0]
+
+    def read(self, index: int) -> Patch:
+        """The patch, without padding.
+
+        Raises:
+            PatchError: its shard is missing or torn, or its chunk fails the checksum.
+        """
+        part, at = self._locate(index)
+        layout, looks = part.layout, int(part.columns["count"][at])
+        refl = np.empty(layout.chunk("reflectance"), np.int16)
+        fmask = np.empty(layout.chunk("fmask"), np.uint8)
+        self.read_into(index, refl, fmask)
+        columns = part.columns
+        return Patch(refl[:looks], fmask[:looks], columns["day"][at, :looks], columns["sensor"][at, :looks])
+
+    def read_into(self, index: int, refl_tbyx: NDArray[np.int16], fmask_tyx: NDArray[np.uint8] | None) -> int:
+        """Fill buffers of the part's chunk shape with a patch, padding too; its number of looks comes back.
+
+        Raises:
+            PatchError: its shard is missing or torn, or its chunk fails the checksum.
+        """
+        part, at = self._locate(index)
+        number, within = divmod(at, part.layout.shard_patches)
+        for array, buffer in zip(ARRAYS, (refl_tbyx, fmask_tyx), strict=True):
+            if buffer is not None:
+                try:
+                    path, spans = self._shard(part, array, number)
+                    shard.read_chunk(path, spans[within], buffer)
+                except (OSError, shard.TornShardError) as error:
+                    raise self._unreadable(index, array, error) from error
+        return int(part.columns["count"][at])
+
+    def verify(self) -> list[str]:
+        """What is wrong with the store's objects, one sentence each: missing, or altered since they were written."""
+        problems = []
+        for listed in self.manifest["parts"]:
+            for path, digest in sorted(listed["objects"].items()):
+                if not (self.path / path).is_file():
+                    problems.append(f"{path} is missing")
+                elif sha256_of(self.path / path) != digest:
+                    problems.append(f"{path} has been altered")
+        return problems
+
+    def _locate(self, index: int) -> tuple[_Part, int]:
+        if not 0 <= index < self._count:
+            raise IndexError(index)
+        part = self._parts[int(np.searchsorted(self._firsts, index, "right")) - 1]
+        return part, index - part.first
+
+    def _shard(self, part: _Part, array: str, number: int) -> tuple[Path, NDArray[np.uint64]]:
+        """A shard's path and index, found once: at thousands of patches a second a path is not for nothing."""
+        key = (part.number, array, number)
+        if key not in self._shards:
+            path = shard_path(self.path, part.number, part.layout, array, number)
+            self._shards[key] = path, shard.read_spans(path, part.layout.shard_patches)
+        return self._shards[key]
+
+    def _unreadable(self, index: int, array: str, error: Exception) -> PatchError:
+        part, at = self._locate(index)
+        path = shard_path(self.path, part.number, part.layout, array, at // part.layout.shard_patches)
+        told = "its shard is missing" if isinstance(error, FileNotFoundError) else str(error)
+        problem = f"{array} of {self.name(index)} cannot be read: {told}"
+        return PatchError(problem, place=str(path), next_step=AGAIN, index=index)
+
+
+def _open_part(out: Path, number: int, first: int) -> _Part:
+    folder = part_folder(out, number)
+    try:
+        attributes: Json = _json(folder / "zarr.json")["attributes"]
+        layout = PatchLayout(**attributes["layout"])
+        columns = {name: _column(folder / name, dtype) for name, (dtype, _, _) in COLUMNS.items()}
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise StoreError(f"part {number} cannot be read: {error}", place=str(folder), next_step=AGAIN) from error
+    return _Part(number, first, layout, attributes, columns)
+
+
+def _json(path: Path) -> Json:
+    found: Json = json.loads(path.read_bytes())
+    return found
+
+
+def _column(folder: Path, dtype: str) -> NDArray[Any]:
+    """An array of one chunk, checked."""
+    shape = tuple(_json(folder / "zarr.json")["shape"])
+    body = (folder / ".".join(["c"] + ["0"] * len(shape))).read_bytes()
+    values, crc = body[:-4], body[-4:]
+    if int(google_crc32c.value(values)).to_bytes(4, "little") != crc:
+        raise ValueError(f"the checksum of {folder.name} does not match")
+    return np.frombuffer(values, np.dtype(dtype)).reshape(shape)
