@@ -37,3 +37,17 @@ def clear(
     for band in range(refl_tbyx.shape[-3]):
         seen &= refl_tbyx[..., band, :, :] != FILL
     return seen
+
+
+def without_cloud(refl_tbyx: npt.NDArray[np.int16], fmask_tyx: npt.NDArray[np.uint8]) -> npt.NDArray[np.int16]:
+    """Reflectance with FILL under cloud and shadow, where no option makes a pixel a clear look: a third of the bytes.
+
+    Args:
+        refl_tbyx: int16 (..., band, y, x).
+        fmask_tyx: HLS v2 Fmask (..., y, x); no data becomes FILL too.
+
+    Returns:
+        A new array.
+    """
+    gone = (fmask_tyx == FMASK_FILL) | ((fmask_tyx & np.uint8(Fmask.CLOUD | Fmask.SHADOW)) != 0)
+    return np.where(gone[..., np.newaxis, :, :], np.int16(FILL), refl_tbyx)

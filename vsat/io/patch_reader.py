@@ -24,7 +24,7 @@ AGAIN = "remove this file, if it is there, and run vsat sample with the same opt
 
 
 @dataclass(frozen=True)
-class _Part:
+class Part:
     """One part: its number, the store's number of its first patch, shape, attributes, columns."""
 
     number: int
@@ -39,21 +39,22 @@ class PatchStore:
 
     Args:
         path: the store's folder.
+        manifest: what the manifest is going to be, for who writes it; by default the one that is there.
 
     Raises:
         InputError: there is no store.
         StoreError: its manifest or a part's metadata cannot be read, or fail their checksum.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, manifest: Json | None = None) -> None:
         self.path = path
-        self.manifest = read_manifest(path)
-        self._parts: list[_Part] = []
+        self.manifest = read_manifest(path) if manifest is None else manifest
+        self.parts: list[Part] = []
         first = 0
         for number, listed in enumerate(self.manifest["parts"]):
-            self._parts.append(_open_part(path, number, first))
+            self.parts.append(_open_part(path, number, first))
             first += int(listed["patches"])
-        self._firsts = np.array([part.first for part in self._parts], np.int64)
+        self._firsts = np.array([part.first for part in self.parts], np.int64)
         self._count = first
         self._shards: dict[tuple[int, str, int], tuple[Path, NDArray[np.uint64]]] = {}
 
@@ -63,19 +64,19 @@ class PatchStore:
     @property
     def looks(self) -> int:
         """The most looks that a patch has."""
-        return max((part.layout.looks for part in self._parts), default=0)
+        return max((part.layout.looks for part in self.parts), default=0)
 
     @property
     def size_px(self) -> int:
         """Pixels a side."""
-        return self._parts[0].layout.size_px
+        return self.parts[0].layout.size_px
 
     def column(self, name: str) -> NDArray[Any]:
         """One of COLUMNS for all patches; along t padded to the longest with the part's padding."""
         pad = {"sensor": 255}.get(name, -1)
         axes = COLUMNS[name][1]
         parts = []
-        for part in self._parts:
+        for part in self.parts:
             values = part.columns[name]
             if axes[1:] == ("look",):
                 values = np.pad(values, ((0, 0), (0, self.looks - values.shape[1])), constant_values=pad)
@@ -93,7 +94,7 @@ class PatchStore:
         return np.concatenate(
             [
                 np.array([tile["epsg"] for tile in p.attributes["tiles"]], np.int64)[p.columns["tile"]]
-                for p in self._parts
+                for p in self.parts
             ]
         )
 
@@ -150,13 +151,13 @@ class PatchStore:
                     problems.append(f"{path} has been altered")
         return problems
 
-    def _locate(self, index: int) -> tuple[_Part, int]:
+    def _locate(self, index: int) -> tuple[Part, int]:
         if not 0 <= index < self._count:
             raise IndexError(index)
-        part = self._parts[int(np.searchsorted(self._firsts, index, "right")) - 1]
+        part = self.parts[int(np.searchsorted(self._firsts, index, "right")) - 1]
         return part, index - part.first
 
-    def _shard(self, part: _Part, array: str, number: int) -> tuple[Path, NDArray[np.uint64]]:
+    def _shard(self, part: Part, array: str, number: int) -> tuple[Path, NDArray[np.uint64]]:
         """A shard's path and index, found once: at thousands of patches a second a path is not for nothing."""
         key = (part.number, array, number)
         if key not in self._shards:
@@ -172,15 +173,16 @@ class PatchStore:
         return PatchError(problem, place=str(path), next_step=AGAIN, index=index)
 
 
-def _open_part(out: Path, number: int, first: int) -> _Part:
+def _open_part(out: Path, number: int, first: int) -> Part:
     folder = part_folder(out, number)
     try:
         attributes: Json = _json(folder / "zarr.json")["attributes"]
         layout = PatchLayout(**attributes["layout"])
         columns = {name: _column(folder / name, dtype) for name, (dtype, _, _) in COLUMNS.items()}
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise StoreError(f"part {number} cannot be read: {error}", place=str(folder), next_step=AGAIN) from error
-    return _Part(number, first, layout, attributes, columns)
+        step = "draw the patches again, into another folder"
+        raise StoreError(f"part {number} cannot be read: {error}", place=str(folder), next_step=step) from error
+    return Part(number, first, layout, attributes, columns)
 
 
 def _json(path: Path) -> Json:

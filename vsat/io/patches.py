@@ -7,7 +7,6 @@ Axes: n patches, t looks (padded to the part's longest), b bands, y, x.
 """
 
 import json
-import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -195,13 +194,6 @@ def shard_path(out: Path, part: int, layout: PatchLayout, array: str, number: in
     """Where a shard of one of ARRAYS lies."""
     zeros = ".0" * len(layout.chunk(array))
     return part_folder(out, part) / array / f"c.{number}{zeros}"
-
-
-def remove_unlisted(out: Path, listed: int) -> None:
-    """Parts that no manifest lists are gone, but for the next one, which a run may be at work on."""
-    for folder in sorted((out / "parts").glob("*.zarr")):
-        if int(folder.stem) > listed:
-            shutil.rmtree(folder)
 
 
 def _chunk(layout: PatchLayout, array: str, patch: Patch | None, fill: int) -> NDArray[Any]:

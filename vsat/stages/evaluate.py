@@ -1,0 +1,272 @@
+"""Judge methods on what was really seen: hide it, look that nothing of it is left, let every method fill it, compare.
+
+The judge trusts nobody: each fold is looked through for leaks before anything is estimated, what is no context is
+overwritten before a method gets the cube (calibration included, for it is part of the call), and all methods are scored
+on the same pixels: those that all of them could estimate, with the others counted.
+Axes: t looks, q days asked, b bands, l levels of a distribution, y, x, n target pixels.
+"""
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vsat.config import DEFAULT_METHOD, METHODS
+from vsat.core.fill import Filled, fill, fill_many
+from vsat.core.protocols import LEVELS, PROTOCOLS, Fold, LeakError, check_fold, folds, hidden
+from vsat.errors import InputError
+from vsat.hls import FILL
+from vsat.settings import Settings
+from vsat.stages.cases import Case, pick
+from vsat.stages.costs import measure
+from vsat.stages.pool import Progress, run_jobs
+from vsat.stages.sources import Block, Source, load_source
+from vsat.stages.tally import Tally, Unit, calibrations, headlines, rows
+from vsat.stages.verdict import CasePicture, Cost, Verdict
+
+log = logging.getLogger(__name__)
+
+CLASSICAL = ("nearest", "linear", "whittaker", "harmonic")
+BASELINES = (*CLASSICAL, *(f"{name}+scene" for name in CLASSICAL))
+
+Fill = Callable[..., Filled]  # the call of core.fill.fill, its method bound
+Bool = NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class FoldJob:
+    """One fold of one block, for every method."""
+
+    block: Block
+    fold: Fold
+    fills: Mapping[str, Fill]
+    pictured: str
+    seed: int
+
+
+@dataclass(frozen=True)
+class FoldResult:
+    """What a fold gave: a unit per target date and method, sums per group, and what may become a picture."""
+
+    units: tuple[Unit, ...]
+    tally: Tally
+    cases: tuple[Case, ...]
+
+
+def evaluate(
+    sources: Sequence[str | Path],
+    *,
+    methods: Sequence[str] = (DEFAULT_METHOD,),
+    protocols: Sequence[str] = PROTOCOLS,
+    folds: int = 2,
+    seed: int = 0,
+    regions_folder: Path = Path("regions"),
+    progress: Progress | None = None,
+) -> tuple[Verdict, tuple[CasePicture, ...]]:
+    """Methods, and every baseline, judged on sources.
+
+    Args:
+        sources: cubes (.nc, .zarr), folders of patch stores, region files, names of regions.
+        methods: to judge; the baselines always run too.
+        protocols: of core.protocols.PROTOCOLS.
+        folds: how often targets are drawn from a source, per protocol and level.
+        seed: of all draws; the same seed and sources give the same scores.
+        regions_folder: where regions are looked for by name.
+        progress: told (folds done, folds in all) of each source.
+
+    Returns:
+        The verdict, and the worst and the median case of each source for whole dates and for clouds, as pictures of the
+        first of `methods`.
+
+    Raises:
+        InputError: an unknown method or protocol, or a source that is of no use.
+        StoreError: a source cannot be read, or is a patch store whose splits leak.
+        LeakError: a target, or what is too near to one, is in its context: nothing was scored.
+    """
+    fills = fills_of((*methods, *BASELINES))
+    for name in protocols:
+        if name not in PROTOCOLS:
+            raise InputError(f"unknown protocol {name!r}", next_step=f"choose among {', '.join(PROTOCOLS)}")
+    trained = any(name not in METHODS for name in methods)
+    loaded = [load_source(one, regions_folder=regions_folder, seed=seed, trained=trained) for one in sources]
+    return judge(loaded, fills, methods=tuple(methods), protocols=protocols, count=folds, seed=seed, progress=progress)
+
+
+def fills_of(names: Sequence[str]) -> dict[str, Fill]:
+    """The function behind each name, in their order, each once: the call of `core.fill.fill` with its method bound.
+
+    Raises:
+        InputError: an unknown name.
+    """
+    for name in names:
+        if name not in METHODS:
+            raise InputError(f"unknown method {name!r}", next_step=f"choose among {', '.join(METHODS)}")
+    return {name: partial(fill, method=name) for name in names}
+
+
+def judge(
+    sources: Sequence[Source],
+    fills: Mapping[str, Fill],
+    *,
+    methods: Sequence[str],
+    protocols: Sequence[str] = PROTOCOLS,
+    count: int = 2,
+    seed: int = 0,
+    progress: Progress | None = None,
+) -> tuple[Verdict, tuple[CasePicture, ...]]:
+    """`evaluate` for sources that are loaded, and for any functions with the call of `core.fill.fill`.
+
+    Args:
+        fills: all that run; names of config.METHODS share their work.
+        methods: those of them that are judged; the others are there to compare with.
+    """
+    names = [source.name for source in sources]
+    if len(set(names)) < len(names):
+        twice = next(name for name in names if names.count(name) > 1)
+        raise InputError(f"{twice!r} comes twice", place="sources", next_step="name each once, and files differently")
+    notes: list[str] = []
+    plans = [plan_evaluate(source, fills, methods[0], protocols, count, seed, notes) for source in sources]
+    parts = [_one_source(source, jobs, fills, seed, progress) for source, jobs in zip(sources, plans, strict=True)]
+    verdict = Verdict(
+        tuple(names),
+        tuple(methods),
+        tuple(name for name in fills if name not in methods),
+        tuple(protocols),
+        count,
+        seed,
+        sum(map(len, plans)),
+        tuple(row for part in parts for row in rows(part.source, part.units, part.tally)),
+        tuple(line for part in parts for line in headlines(part.source, part.units, part.tally, BASELINES, seed)),
+        tuple(one for part in parts for one in calibrations(part.source, part.tally)),
+        tuple(cost for part in parts for cost in part.costs),
+        tuple(text for source in sources for text in source.unreadable),
+        (
+            *(text for source in sources for text in source.notes),
+            *notes,
+            *(text for part in parts for text in part.notes()),
+        ),
+    )
+    return verdict, tuple(picture for part in parts for picture in pick(part.cases, part.units, BASELINES))
+
+
+def plan_evaluate(
+    source: Source,
+    fills: Mapping[str, Fill],
+    pictured: str,
+    protocols: Sequence[str],
+    count: int,
+    seed: int,
+    notes: list[str],
+) -> list[FoldJob]:
+    """The folds of a source, each looked through for leaks. What no fold could be made for is added to `notes`.
+
+    Raises:
+        LeakError: a fold leaks; with protocol, date and number of pixels.
+    """
+    jobs = []
+    for protocol in protocols:
+        drawn = [
+            FoldJob(block, fold, fills, pictured, seed)
+            for at, block in enumerate(source.blocks)
+            for fold in draw_folds(block.clear_tyx, block.day_t, protocol, count=_each(count, source), seed=seed + at)
+            if has_turn(at, LEVELS[protocol].index(fold.level), len(source.blocks), len(LEVELS[protocol]), count)
+        ]
+        for job in drawn:
+            check_fold(job.fold, job.block.clear_tyx, job.block.day_t)
+        if not drawn:
+            notes.append(
+                f"{source.name}: nothing to judge with protocol {protocol}: too small, or no date clear enough"
+            )
+        jobs += drawn
+    return jobs
+
+
+def has_turn(at: int, level: int, blocks: int, levels: int, count: int) -> bool:
+    """Whether a block is judged at a level: of many blocks each takes its turn, so that more blocks do not take longer.
+
+    Every block takes part in every protocol, and every level is judged on at least `count` blocks, if there are so many.
+    """
+    wanted = min(blocks, max(count, -(-blocks // levels)))
+    return (at - level * wanted) % blocks < wanted
+
+
+def _each(count: int, source: Source) -> int:
+    """Folds of one block, so that there are `count` of the source."""
+    return -(-count // len(source.blocks))
+
+
+@dataclass(frozen=True)
+class _Part:
+    """All results of a source."""
+
+    source: str
+    units: tuple[Unit, ...]
+    tally: Tally
+    cases: tuple[Case, ...]
+    costs: tuple[Cost, ...]
+
+    def notes(self) -> list[str]:
+        """How many target pixels a method could not estimate."""
+        missed: dict[str, int] = {}
+        for unit in self.units:
+            missed[unit.method] = missed.get(unit.method, 0) + unit.missed
+        lost = [f"{self.source}: {name} gave no estimate for {n} target pixels" for name, n in missed.items() if n]
+        return [f"{text}; no method is scored there" for text in lost]
+
+
+def _one_source(
+    source: Source, jobs: Sequence[FoldJob], fills: Mapping[str, Fill], seed: int, progress: Progress | None
+) -> _Part:
+    results = run_jobs(evaluate_one, jobs, workers=Settings.from_environment().workers, progress=progress)
+    tally = Tally()
+    for result in results:
+        tally.add(result.tally)
+    units = tuple(unit for result in results for unit in result.units)
+    log.info("%s: %d folds, %d target dates", source.name, len(jobs), len({(u.block, u.day) for u in units}))
+    costs = measure(source.name, jobs[0].block, jobs[0].fold, fills, seed) if jobs else ()
+    return _Part(source.name, units, tally, tuple(case for result in results for case in result.cases), costs)
+
+
+def evaluate_one(job: FoldJob) -> FoldResult:
+    """Every method fills a fold's targets, and is compared with the truth.
+
+    Raises:
+        LeakError: a target value is in what the methods are about to get.
+    """
+    block, fold = job.block, job.fold
+    given_tbyx = hidden(block.refl_tbyx, fold.context_tyx)
+    for target in fold.targets:
+        if (given_tbyx[target.look][:, target.mask_yx] != FILL).any():
+            raise LeakError(f"{fold.protocol}: values of day {target.day} are still in the cube")
+    query_q = np.unique([target.day for target in fold.targets]).astype(np.int32)
+    filled = fill_all(job.fills, given_tbyx, fold.context_tyx, block.day_t, query_q, seed=job.seed)
+    units: list[Unit] = []
+    tally, cases = Tally(), []
+    for target in fold.targets:
+        q = int(np.searchsorted(query_q, target.day))
+        units += tally.compare(block, fold, target, filled, q)
+        case = Case.of(block, fold, target, filled[job.pictured], q, job.pictured)
+        cases += [case] if case else []
+    return FoldResult(tuple(units), tally, tuple(cases))
+
+
+def fill_all(
+    fills: Mapping[str, Fill],
+    given_tbyx: NDArray[np.int16],
+    context_tyx: Bool,
+    day_t: NDArray[np.int32],
+    query_q: NDArray[np.int32],
+    *,
+    seed: int,
+) -> dict[str, Filled]:
+    """What every method makes of a context; the classical ones share what they have in common."""
+    shared = [name for name in fills if name in METHODS]
+    found = dict(fill_many(given_tbyx, context_tyx, day_t, query_q, methods=shared, seed=seed))
+    for name in fills:
+        if name not in found:
+            found[name] = fills[name](given_tbyx, context_tyx, day_t, query_q, seed=seed)
+    return {name: found[name] for name in fills}
