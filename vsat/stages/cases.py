@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from vsat.core.fill import Filled
 from vsat.core.protocols import Fold, Target
-from vsat.hls import FILL, SCALE
+from vsat.hls import BANDS, FILL, SCALE
 from vsat.stages.sources import Block
 from vsat.stages.tally import Unit, best_of
 from vsat.stages.verdict import CasePicture
@@ -36,7 +36,7 @@ class Case:
         """The case of one target date; None where nothing is worth a picture."""
         if fold.protocol not in PICTURED or min(target.mask_yx.shape) < LEAST_SIDE_PX:
             return None
-        if target.mask_yx.sum() < LEAST_TARGET_PX or len(block.bands) < block.refl_tbyx.shape[1]:
+        if target.mask_yx.sum() < LEAST_TARGET_PX or block.bands != BANDS:
             return None
         truth_byx = np.where(block.clear_tyx[target.look], block.refl_tbyx[target.look], FILL).astype(np.int16)
         before, before_byx = _neighbour(block, fold, target.day, -1)

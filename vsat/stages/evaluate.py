@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 
 from vsat.config import DEFAULT_METHOD, METHODS
 from vsat.core.fill import Filled, fill, fill_many
-from vsat.core.protocols import LEVELS, PROTOCOLS, Fold, LeakError, check_fold, folds, hidden
+from vsat.core.protocols import LEVELS, PROTOCOLS, Fold, LeakError, check_fold, hidden
+from vsat.core.protocols import folds as draw_folds
 from vsat.errors import InputError
 from vsat.hls import FILL
 from vsat.settings import Settings
@@ -227,7 +228,8 @@ def _one_source(
         tally.add(result.tally)
     units = tuple(unit for result in results for unit in result.units)
     log.info("%s: %d folds, %d target dates", source.name, len(jobs), len({(u.block, u.day) for u in units}))
-    costs = measure(source.name, jobs[0].block, jobs[0].fold, fills, seed) if jobs else ()
+    dear = next((job for job in jobs if job.fold.protocol == "masks"), jobs[0] if jobs else None)
+    costs = measure(source.name, dear.block, dear.fold, fills, seed) if dear else ()
     return _Part(source.name, units, tally, tuple(case for result in results for case in result.cases), costs)
 
 

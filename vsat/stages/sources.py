@@ -5,7 +5,7 @@ Axes: t looks, b bands, y, x; n patches.
 """
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
@@ -24,14 +24,13 @@ from vsat.hls import BANDS, RESOLUTION_M, SENSORS
 from vsat.io.cube import cube_grid, cube_tiles
 from vsat.io.exchange import load_cube
 from vsat.io.ledger import Ledger
+from vsat.io.patch_reader import PatchStore
 from vsat.io.patches import MANIFEST, NO_SENSOR
 from vsat.io.scenes import ledger_path, read_scenes, scene_keys
 from vsat.settings import find_region
 
 if TYPE_CHECKING:
     import xarray as xr
-
-    from vsat.io.patches import PatchStore
 
 log = logging.getLogger(__name__)
 
@@ -158,9 +157,7 @@ def patch_source(path: Path, *, seed: int = 0) -> Source:
     Raises:
         StoreError: the store's splits leak, or more than half of the patches cannot be read.
     """
-    from vsat.io.patches import PatchStore
-
-    store = PatchStore.open(path)
+    store = PatchStore(path)
     refuse_leaks(store, path)
     test = np.flatnonzero(store.split_n == TEST)
     if not test.size:
@@ -179,23 +176,24 @@ def patch_source(path: Path, *, seed: int = 0) -> Source:
     return Source(path.name, _worth_it(blocks, path), tuple(unreadable))
 
 
-def refuse_leaks(store: "PatchStore", path: Path) -> None:
+def refuse_leaks(store: PatchStore, path: Path) -> None:
     """Nothing happens if no two splits of the store touch in space, nor in time where times are kept.
 
     Raises:
         StoreError: they do; with the two patches that are nearest.
     """
     design = _design(store)
-    days_nt = np.where(store.day_nt < 0, np.iinfo(np.int32).max, store.day_nt)
+    day_nt = store.column("day")
+    first_n = np.where(day_nt < 0, np.iinfo(np.int32).max, day_nt).min(axis=1)
     problems = check_splits(
         store.epsg_n,
-        store.x_n,
-        store.y_n,
+        store.column("x"),
+        store.column("y"),
         store.split_n,
         size_m=store.size_px * RESOLUTION_M,
         buffer_m=design.buffer_px * RESOLUTION_M,
-        first_day_n=days_nt.min(axis=1),
-        last_day_n=store.day_nt.max(axis=1),
+        first_day_n=first_n,
+        last_day_n=day_nt.max(axis=1),
         design=design,
     )
     if problems:
@@ -203,13 +201,14 @@ def refuse_leaks(store: "PatchStore", path: Path) -> None:
         raise StoreError(f"its splits leak: {problems[0]}", place=str(path), next_step=step)
 
 
-def _design(store: "PatchStore") -> SplitDesign:
+def _design(store: PatchStore) -> SplitDesign:
     """The split design that the store's manifest names."""
     told: dict[str, Any] = store.manifest["options"]["split"]
-    return SplitDesign(**{name: tuple(value) if isinstance(value, list) else value for name, value in told.items()})
+    plain: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in told.items()}
+    return SplitDesign(**plain)
 
 
-def _patch_block(store: "PatchStore", path: Path, index: int) -> Block:
+def _patch_block(store: PatchStore, path: Path, index: int) -> Block:
     patch = store.read(index)
     strata = store.manifest["strata"]
     design = Strata(tuple(strata["names"]), tuple(map(tuple, strata["edges"])))
@@ -221,9 +220,9 @@ def _patch_block(store: "PatchStore", path: Path, index: int) -> Block:
         clear(patch.fmask_tyx, patch.refl_tbyx),
         patch.day_t,
         patch.sensor_t,
-        design.label(int(store.stratum_n[index])),
-        float(store.x_n[index]),
-        float(store.y_n[index]),
+        design.label(int(store.column("stratum")[index])),
+        float(store.column("x")[index]),
+        float(store.column("y")[index]),
     )
 
 
@@ -287,6 +286,6 @@ def _half_pixel(cube: "xr.Dataset") -> tuple[float, float]:
     return steps[0], steps[1]
 
 
-def _sensors(names: Sequence[object]) -> NDArray[np.uint8]:
+def _sensors(names: Iterable[object]) -> NDArray[np.uint8]:
     index = [SENSORS.index(str(name)) if str(name) in SENSORS else NO_SENSOR for name in names]
     return np.array(index, np.uint8)

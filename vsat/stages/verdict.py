@@ -93,9 +93,10 @@ class Calibration:
 
 @dataclass(frozen=True)
 class Cost:
-    """What a method took on a source: CPU seconds, the process's peak memory meanwhile, and its seams.
+    """What a method took to calibrate itself on one fold of a source and fill it: CPU seconds and the process's peak memory.
 
     `seam` is the mean step across the joints of separately filled quarters over that across other lines: 1 for none.
+    `looks`, `dates`, `pixels` say how large the fold was: looks in it, dates filled, pixels of each.
     """
 
     source: str
@@ -103,6 +104,9 @@ class Cost:
     cpu_s: float
     peak_mb: float | None
     seam: float | None
+    looks: int = 0
+    dates: int = 0
+    pixels: int = 0
 
 
 @dataclass(frozen=True)
