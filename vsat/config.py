@@ -35,8 +35,9 @@ from vsat.hls import BANDS
 
 Band = Literal["blue", "green", "red", "nir", "swir1", "swir2"]
 Method = Literal[
-    "linear", "whittaker", "harmonic", "blend", "linear+scene", "whittaker+scene", "harmonic+scene", "blend+scene"
-]
+    "nearest", "linear", "whittaker", "harmonic", "blend",
+    "nearest+scene", "linear+scene", "whittaker+scene", "harmonic+scene", "blend+scene",
+]  # fmt: skip
 METHODS: tuple[str, ...] = get_args(Method)
 DEFAULT_METHOD: Method = "blend+scene"
 

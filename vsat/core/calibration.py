@@ -7,7 +7,7 @@ known ends, or beyond its only one. The blend's weights come from the same resid
 Axes: t looks, q queries, b bands, y, x; r residuals, k gap knots, m members.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from itertools import product
 from typing import Any
@@ -92,8 +92,36 @@ def calibrate(
     Returns:
         The spread; with few looks it leans on wide defaults, with none it is the default.
     """
+    return calibrate_many(refl_tbyx, clear_tyx, day_t, methods=(method,), seed=seed)[method]
+
+
+def calibrate_many(
+    refl_tbyx: Int16,
+    clear_tyx: npt.NDArray[np.bool_],
+    day_t: npt.NDArray[np.int32],
+    *,
+    methods: Sequence[str],
+    seed: int = 0,
+) -> dict[str, Spread]:
+    """`calibrate` for several methods, which share the looks that are hidden; each spread is the same as alone."""
     rng = np.random.default_rng(seed)
     drawn = hide_looks(refl_tbyx, clear_tyx, day_t, rng)
+    state = rng.bit_generator.state
+    found = {}
+    for method in methods:
+        rng.bit_generator.state = state  # the same dates and clouds for all
+        found[method] = _one(refl_tbyx, clear_tyx, day_t, drawn, method, rng)
+    return found
+
+
+def _one(
+    refl_tbyx: Int16,
+    clear_tyx: npt.NDArray[np.bool_],
+    day_t: npt.NDArray[np.int32],
+    drawn: Hidden,
+    method: str,
+    rng: np.random.Generator,
+) -> Spread:
     bands = refl_tbyx.shape[1]
     mix = _mix(drawn) if temporal_of(method) == "blend" else DEFAULT_MIX
     estimate_rb = _estimate(drawn, temporal_of(method), mix)
@@ -120,6 +148,8 @@ def calibrate(
 
 
 def _estimate(drawn: Hidden, temporal: str, mix: Mix) -> Floats:
+    if temporal == "nearest":
+        return drawn.nearest_rb
     if temporal != "blend":
         return np.asarray(drawn.member_mrb[MEMBERS.index(temporal)])
     share_rm = knot_shares(drawn.gap_r) @ np.array(mix)

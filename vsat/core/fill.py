@@ -5,15 +5,16 @@ window, `fill_temporal` per stripe of rows, then per date `look_of_day` and `fin
 Axes: t looks, q query days, l looks of `age` (last, next, count), b bands, y, x.
 """
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
-from vsat.core.calibration import Spread, calibrate, support_shares
+from vsat.core.calibration import Spread, calibrate, calibrate_many, support_shares
 from vsat.core.looks import Int16, bridge_days, knot_shares
 from vsat.core.spatial import Regressed, regress
-from vsat.core.temporal import fill_temporal, temporal_of
+from vsat.core.temporal import Estimate, Mix, fill_temporal, temporal_of
 from vsat.hls import FILL, SCALE
 
 OBSERVED, NEAR, FAR, PRIOR, NONE = 0, 1, 2, 3, 255
@@ -101,27 +102,60 @@ def fill(
     """
     if spread is None:
         spread = calibrate(refl_tbyx, clear_tyx, day_t, method=method, seed=seed)
-    out = _empty(len(query_q), refl_tbyx.shape, spread)
+    return _filled(refl_tbyx, clear_tyx, day_t, query_q, {method: spread})[method]
+
+
+def fill_many(
+    refl_tbyx: Int16,
+    clear_tyx: npt.NDArray[np.bool_],
+    day_t: npt.NDArray[np.int32],
+    query_q: npt.NDArray[np.int32],
+    *,
+    methods: Sequence[str],
+    seed: int = 0,
+) -> dict[str, Filled]:
+    """`fill` with several methods, which share temporal estimates and the looks that are hidden to calibrate them.
+
+    Each result is the same as that of `fill` alone.
+    """
+    spreads = calibrate_many(refl_tbyx, clear_tyx, day_t, methods=methods, seed=seed)
+    return _filled(refl_tbyx, clear_tyx, day_t, query_q, spreads)
+
+
+def _filled(
+    refl_tbyx: Int16,
+    clear_tyx: npt.NDArray[np.bool_],
+    day_t: npt.NDArray[np.int32],
+    query_q: npt.NDArray[np.int32],
+    spreads: Mapping[str, Spread],
+) -> dict[str, Filled]:
+    out = {method: _empty(len(query_q), refl_tbyx.shape, spread) for method, spread in spreads.items()}
     # Some dates at a time: together they share each pixel's fits, yet need not all lie in memory five times over.
     batch = max(1, BATCH_VALUES // max(1, int(np.prod(refl_tbyx.shape[1:]))))
     for start in range(0, len(query_q), batch):
         days = query_q[start : start + batch]
-        # 0: the day's own looks must not be in the base that the scene regression compares with them.
-        est = fill_temporal(
-            refl_tbyx, clear_tyx, day_t, days, method=temporal_of(method), mix=spread.mix, exclude_days=0
-        )
-        for n, day in enumerate(days):
-            one = finish_date(
-                est.refl_qbyx[n],
-                look_of_day(refl_tbyx, clear_tyx, day_t, int(day)),
-                est.last_qyx[n],
-                est.next_qyx[n],
-                est.count_qyx[n],
-                est.nearest_qyx[n],
-                spread=spread,
-                method=method,
-            )
-            _put(out, start + n, one)
+        looks = [look_of_day(refl_tbyx, clear_tyx, day_t, int(day)) for day in days]
+        made: dict[tuple[str, Mix], Estimate] = {}
+        for method, spread in spreads.items():
+            key = temporal_of(method), spread.mix
+            if key not in made:
+                # 0: the day's own looks must not be in the base that the scene regression compares with them.
+                made[key] = fill_temporal(
+                    refl_tbyx, clear_tyx, day_t, days, method=key[0], mix=spread.mix, exclude_days=0
+                )
+            est = made[key]
+            for n, look in enumerate(looks):
+                one = finish_date(
+                    est.refl_qbyx[n],
+                    look,
+                    est.last_qyx[n],
+                    est.next_qyx[n],
+                    est.count_qyx[n],
+                    est.nearest_qyx[n],
+                    spread=spread,
+                    method=method,
+                )
+                _put(out[method], start + n, one)
     return out
 
 

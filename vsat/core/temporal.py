@@ -1,4 +1,4 @@
-"""Reflectance on any day from the clear looks before and after it: linear, Whittaker, harmonic, and their blend.
+"""Reflectance on any day from the clear looks before and after it: nearest, linear, Whittaker, harmonic, their blend.
 
 Axes: t looks, q query days, b bands, y, x; n = y * x, pixels in a row; m members of the blend. Reflectance is int16
 x 1e-4 at the door and float64 inside: in float32 Whittaker's system loses its small penalties. Kernels are
@@ -17,7 +17,7 @@ from vsat.core.looks import KNOTS_DAYS, Days, Int16, Looks, bridge_days, distanc
 from vsat.core.whittaker import smooth
 from vsat.hls import FILL
 
-Temporal = Literal["linear", "whittaker", "harmonic", "blend"]
+Temporal = Literal["nearest", "linear", "whittaker", "harmonic", "blend"]
 Mix = tuple[tuple[float, ...], ...]  # [gap knot][member], rows of sum 1
 # Departures: Whittaker on what the harmonic leaves, held towards it: follows the looks where there are any, and returns
 # to the season in long gaps.
@@ -73,8 +73,9 @@ def fill_temporal(
         clear_tyx: bool (t, y, x).
         day_t: int32 (t,), days since 1970-01-01, ascending; a repeated day is one look, the mean of its clear ones.
         query_q: int32 (q,), days since 1970-01-01, in any order.
-        method: "linear" (between the two nearest looks, the nearest one at the ends), "whittaker", "harmonic", or
-            "blend": their mean and that of a fourth (MEMBERS), weighted by gap.
+        method: "nearest" (the earlier of two equally near looks), "linear" (between the two nearest looks, the nearest
+            one at the ends), "whittaker", "harmonic", or "blend": the mean of the last three and a fourth (MEMBERS),
+            weighted by gap.
         mix: the blend's weights per gap knot (KNOTS_DAYS) and member: `Spread.mix` from `calibrate`.
         exclude_days: a query does not see looks this many days or less away (0: not those of its own day). Robust
             weights and the season under "departures" are still those of all looks.
@@ -118,9 +119,11 @@ def temporal_of(method: str) -> Temporal:
 
 
 def member(name: str, looks: Looks, query_q: Days, last_qn: Int16, next_qn: Int16, exclude: int) -> Int16:
-    """Linear, Whittaker or harmonic on ascending queries, int16 (q, b, n); pixels without a look hold nonsense."""
+    """Nearest, linear, Whittaker or harmonic on ascending queries, int16 (q, b, n); pixels without a look hold nonsense."""
     out_qbn = np.full((query_q.size, *looks.refl_tbn.shape[1:]), FILL, np.int16)
     match name:
+        case "nearest":
+            _nearest(looks.refl_tbn, looks.day_t, query_q, last_qn, next_qn, out_qbn)
         case "linear":
             _linear(looks.refl_tbn, looks.day_t, query_q, last_qn, next_qn, out_qbn)
         case "whittaker":
@@ -265,3 +268,15 @@ def _linear(refl_tbn: Int16, day_t: Days, query_q: Days, last_qn: Int16, next_qn
                 if one_n[n] >= 0:
                     a, z = float(refl_tbn[one_n[n], b, n]), float(refl_tbn[two_n[n], b, n])
                     out_qbn[q, b, n] = np.int16(np.rint(a + share_n[n] * (z - a)))
+
+
+@numba.njit(nogil=True, cache=True)
+def _nearest(refl_tbn: Int16, day_t: Days, query_q: Days, last_qn: Int16, next_qn: Int16, out_qbn: Int16) -> None:
+    """The neighbour fewer days away, the earlier of two alike; untouched where there is none."""
+    for q in range(out_qbn.shape[0]):
+        for n in range(out_qbn.shape[2]):
+            i, j = last_qn[q, n], next_qn[q, n]
+            if i < 0 or (j >= 0 and day_t[j] - query_q[q] < query_q[q] - day_t[i]):
+                i = j
+            if i >= 0:
+                out_qbn[q, :, n] = refl_tbn[i, :, n]

@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from vsat.core.looks import Int16, bridge_days, merge_days, neighbours
 from vsat.core.spatial import MIN_CLEAR, regress
-from vsat.core.temporal import MEMBERS, Mix, Temporal, fill_temporal, members
+from vsat.core.temporal import MEMBERS, Mix, Temporal, fill_temporal, member, members
 from vsat.hls import SCALE
 
 HIDE_DAYS = (0, 3, 8, 16, 32, 64, 128)  # around a hidden look everything this near is hidden too
@@ -26,10 +26,11 @@ Days = npt.NDArray[np.int32]
 
 @dataclass(frozen=True)
 class Hidden:
-    """Hidden looks: truth (r, b), members' estimates (m, r, b), gap in days (r,), date index (r,)."""
+    """Hidden looks: truth (r, b), members' estimates (m, r, b), the nearest look (r, b), gap in days (r,), date index (r,)."""
 
     truth_rb: Floats
     member_mrb: Floats
+    nearest_rb: Floats
     gap_r: Floats
     date_r: npt.NDArray[np.int64]
 
@@ -50,10 +51,12 @@ def hide_looks(refl_tbyx: Int16, clear_tyx: Bools, day_t: Days, rng: np.random.G
             if targets.size:
                 parts.append(_one_fold(flat, clear, day_t, targets, hide))
     if not parts:
-        return Hidden(np.zeros((0, bands)), np.zeros((len(MEMBERS), 0, bands)), np.zeros(0), np.zeros(0, np.int64))
+        none = np.zeros((0, bands))
+        return Hidden(none, np.zeros((len(MEMBERS), 0, bands)), none, np.zeros(0), np.zeros(0, np.int64))
     return Hidden(
         np.concatenate([p.truth_rb for p in parts]),
         np.concatenate([p.member_mrb for p in parts], axis=1),
+        np.concatenate([p.nearest_rb for p in parts]),
         np.concatenate([p.gap_r for p in parts]),
         np.concatenate([p.date_r for p in parts]),
     )
@@ -92,7 +95,9 @@ def _one_fold(
     before = np.where(last >= 0, query[at] - looks.day_t[last], -1)
     ahead = np.where(after >= 0, looks.day_t[after] - query[at], -1)
     estimates = np.stack([f[at, :, n] * SCALE for f in found])
-    return Hidden(truth, estimates, bridge_days(before, ahead), targets[q])
+    near = member("nearest", looks, query, last_qn, next_qn, -1)[at, :, n]
+    nearest = np.asarray(near * SCALE, np.float64)
+    return Hidden(truth, estimates, nearest, bridge_days(before, ahead), targets[q])
 
 
 @dataclass(frozen=True)
