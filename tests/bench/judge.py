@@ -20,13 +20,13 @@ from pathlib import Path
 from types import ModuleType
 
 import numpy as np
+from vsat.stages.judge_page import page
 
 from vsat.config import DEFAULT_METHOD
 from vsat.core.calibration import Spread
 from vsat.core.fill import Filled
 from vsat.hls import SCALE
 from vsat.stages.evaluate import BASELINES, evaluate, fills_of, judge
-from vsat.stages.judge_page import page
 from vsat.stages.page import text_table
 from vsat.stages.sources import load_source
 from vsat.stages.verdict import Headline, Verdict

@@ -25,8 +25,9 @@ from vsat.settings import Settings
 from vsat.stages.cases import Case, pick
 from vsat.stages.costs import measure
 from vsat.stages.pool import Progress, run_jobs
+from vsat.stages.scores import calibrations, headlines, rows
 from vsat.stages.sources import Block, Source, load_source
-from vsat.stages.tally import Tally, Unit, calibrations, headlines, rows
+from vsat.stages.tally import Tally, Unit
 from vsat.stages.verdict import CasePicture, Cost, Verdict
 
 log = logging.getLogger(__name__)
@@ -222,15 +223,26 @@ class _Part:
 def _one_source(
     source: Source, jobs: Sequence[FoldJob], fills: Mapping[str, Fill], seed: int, progress: Progress | None
 ) -> _Part:
-    results = run_jobs(evaluate_one, jobs, workers=Settings.from_environment().workers, progress=progress)
-    tally = Tally()
-    for result in results:
-        tally.add(result.tally)
-    units = tuple(unit for result in results for unit in result.units)
+    """All folds of a source; block by block, so that no more sums are held than one block's."""
+    tally, units, cases, done = Tally(), list[Unit](), list[Case](), 0
+    workers = Settings.from_environment().workers
+    for block in source.blocks:
+        mine = [job for job in jobs if job.block is block]
+        told = None if progress is None else _further(progress, done, len(jobs))
+        for result in run_jobs(evaluate_one, mine, workers=workers, progress=told):
+            tally.add(result.tally)
+            units += result.units
+            cases += result.cases
+        done += len(mine)
     log.info("%s: %d folds, %d target dates", source.name, len(jobs), len({(u.block, u.day) for u in units}))
     dear = next((job for job in jobs if job.fold.protocol == "masks"), jobs[0] if jobs else None)
     costs = measure(source.name, dear.block, dear.fold, fills, seed) if dear else ()
-    return _Part(source.name, units, tally, tuple(case for result in results for case in result.cases), costs)
+    return _Part(source.name, tuple(units), tally, tuple(cases), costs)
+
+
+def _further(progress: Progress, before: int, total: int) -> Progress:
+    """The progress of a part, told as that of the whole."""
+    return lambda done, _: progress(before + done, total)
 
 
 def evaluate_one(job: FoldJob) -> FoldResult:

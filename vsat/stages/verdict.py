@@ -140,7 +140,7 @@ class Verdict:
         return json.dumps(asdict(self), indent=1, allow_nan=False) + "\n"
 
     def text(self) -> str:
-        """The headline as a table to print."""
+        """The headline of the judged methods as a table to print; the baselines' are in the JSON and on the page."""
         header = (
             "source",
             "protocol",
@@ -159,6 +159,7 @@ class Verdict:
                 "-" if one.cover90 is None else f"{one.cover90:.0%}",
             )
             for one in self.headlines
+            if one.method in self.methods
         ]  # fmt: skip
         lost = [f"{len(self.unreadable)} patches could not be read, and were left out:", *self.unreadable]
         tail = [f"{self.checked} folds looked through for leaks", *self.notes, *(lost if self.unreadable else [])]
