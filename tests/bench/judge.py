@@ -20,7 +20,6 @@ from pathlib import Path
 from types import ModuleType
 
 import numpy as np
-from vsat.stages.judge_page import page
 
 from vsat.config import DEFAULT_METHOD
 from vsat.core.calibration import Spread
@@ -61,6 +60,8 @@ def main() -> None:
         told = {source: json.loads(verdict.to_json()) for source, (verdict, _, _, _) in runs.items()}
         options.json.write_text(json.dumps(told))
     if options.html:
+        from vsat.stages.judge_page import page
+
         for source, (verdict, pictures, _, _) in runs.items():
             options.html.with_name(f"{Path(source).stem}-{options.html.name}").write_text(page(verdict, pictures))
 
@@ -101,7 +102,7 @@ def peer(
     *,
     seed: int,
 ) -> Filled:
-    """A reference implementation with the call of `core.fill.fill`; it has no intervals."""
+    """A reference implementation with the call of `core.fill.fill`; its intervals have no width."""
     del seed
     refl = np.where(context_tyx[:, None], refl_tbyx * SCALE, np.nan)
     alone = context_tyx & ~np.isin(day_t, query_q)[:, None, None]
@@ -115,11 +116,11 @@ def peer(
         shown = [max(t.tolist(), key=lambda i: context_tyx[i].sum(), default=0) for t in looks]
         with_day = [protocol.scene_regression(base, refl, context_tyx, i) for base, i in zip(found, shown, strict=True)]
         found = np.stack(with_day)
-    none = np.full(found.shape, np.nan, np.float32)
+    found, none = found.astype(np.float32), np.zeros(found.shape, np.float32)
     queries, (height, width) = len(query_q), found.shape[-2:]
     spread = Spread("peer", (), (), (), (), (), (), 0)
     return Filled(
-        found.astype(np.float32), none, none, none, none, none, np.zeros((queries, height, width), np.uint8),
+        found, none, found, found, found, found, np.zeros((queries, height, width), np.uint8),
         np.zeros((queries, 3, height, width), np.int16), np.zeros((queries, height, width), np.int32), spread,
     )  # fmt: skip
 
