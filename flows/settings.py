@@ -176,12 +176,13 @@ def today() -> date:
 
 
 def run_name() -> str:
-    """`nightly demo 2024-05-02`: the flow, the region, the days."""
+    """`nightly demo 2024-05-02`: the flow, what it is about, the days."""
     context = FlowRunContext.get()
     given = dict(flow_run.parameters)
     days = [str(given[name]) for name in ("start", "end", "day") if given.get(name)] or [str(run_day())]
     flow = context.flow.name if context and context.flow else "run"
-    return " ".join([flow, Path(str(given.get("region", ""))).stem, *days])
+    about = [given["region"]] if "region" in given else [*given.get("regions", ()), *given.get("sources", ())]
+    return " ".join([flow, *(Path(str(one)).stem for one in about), *days])
 
 
 def exit_code(state: State[Any]) -> ExitCode:

@@ -30,7 +30,7 @@ MARGIN = 0.03  # share of the looks at both ends of the record that are no targe
 CLOUDY = (0.15, 0.85)  # clear share of a look whose cloud is laid over others
 MASK_PX = 400  # images with fewer pixels have no shapes of cloud
 MOST_TARGETS = 12  # per fold of the protocols with levels
-REPEATS = {"forecast": 3}  # a fold of these has one stretch of targets alone
+REPEATS = {"dates": 3, "masks": 3, "forecast": 3}  # so that a few odd dates do not decide
 LEAST_LOOKS = 3  # that a context must keep
 
 Bools = npt.NDArray[np.bool_]
@@ -63,7 +63,7 @@ class Fold:
 
 
 def folds(clear_tyx: Bools, day_t: Days, protocol: str, *, count: int = 2, seed: int = 0) -> Iterator[Fold]:
-    """Draw folds, `count` for each of the protocol's levels (forecast: three times as many).
+    """Draw folds, `count` for each of the protocol's levels (three times as many of dates, masks and forecast).
 
     Args:
         clear_tyx: bool, from `masks.clear`.

@@ -3,6 +3,7 @@
 Axes: y, x pixels of a tile's window; n patches.
 """
 
+import base64
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -22,6 +23,7 @@ from vsat.stages.page import render
 from vsat.stages.sample_map import strata_map
 from vsat.stages.survey import Place
 
+MOST_BYTES = 170_000  # of a picture: Prefect shows artifacts up to about 200 kB
 MOST_ROWS = 60  # of the strata's table in Markdown: the scarcest; the page has them all
 
 
@@ -144,7 +146,7 @@ def html(report: SampleReport) -> str:
 
 
 def markdown(report: SampleReport) -> str:
-    """The report as Markdown without pictures, below 200 kB: for Prefect."""
+    """The report as Markdown with the first tile's map, below 200 kB: for Prefect."""
     rows = sorted(report.strata, key=_scarcest)[:MOST_ROWS]
     cells = [(row.label, row.available, row.wanted, row.drawn) for row in rows]
     more = (
@@ -158,12 +160,22 @@ def markdown(report: SampleReport) -> str:
     blocks = [
         f"# Patches: {report.patches}",
         "\n".join(f"    {line}" for line in report.text().splitlines()),
+        *_picture(report),
         "## Strata, the scarcest first",
         _table(("stratum", "candidates", "wanted", "drawn"), cells) + more,
         "## Train split, clear pixels, reflectance",
         _table(("band", "median", "sd", "1 %", "99 %"), figures),
     ]
     return "\n\n".join(blocks) + "\n"
+
+
+def _picture(report: SampleReport) -> list[str]:
+    """The first tile's map, unless it alone would be too much for an artifact."""
+    for name, svg in report.maps[:1]:
+        uri = "data:image/svg+xml;base64," + base64.b64encode(svg.encode()).decode()
+        if len(uri) < MOST_BYTES:
+            return [f"## {name}", f"![maps of the strata]({uri})"]
+    return []
 
 
 def _scarcest(row: StratumRow) -> tuple[float, str]:

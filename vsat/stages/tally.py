@@ -171,12 +171,16 @@ def _images(
 
 
 def best_of(units: Sequence[Unit], baselines: Sequence[str]) -> tuple[str, float]:
-    """The baseline with the least mean error over all units, and that error; in hindsight, so it is favoured."""
+    """The baseline with the least mean error over all units, and that error; in hindsight, so it is favoured.
+
+    Where no baseline ran, every method is one.
+    """
     error: dict[str, float] = defaultdict(float)
     count: dict[str, int] = defaultdict(int)
     for unit in units:
         error[unit.method] += unit.error
         count[unit.method] += unit.values
-    mae = {name: error[name] / count[name] for name in baselines if count[name]}
+    mae = {name: error[name] / count[name] for name in count if count[name]}
+    mae = {name: mae[name] for name in baselines if name in mae} or mae
     best = min(mae, key=lambda name: mae[name])
     return best, mae[best]
