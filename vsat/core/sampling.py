@@ -110,6 +110,8 @@ def allocate(count_s: Ints, spread_s: npt.NDArray[np.floating], total: int, *, r
     want = np.minimum(count, floor)
     if want.sum() > total:  # not enough for all floors: one round after the other
         return _level(count, total)
+    if want.sum() == total:
+        return want
     weight = {"equal": np.ones(count.size), "proportional": count.astype(float), "neyman": count * np.asarray(spread_s)}
     share = np.where(count > 0, np.maximum(np.nan_to_num(weight[rule]), 0.0), 0.0)
     if share.sum() == 0:  # no spread anywhere

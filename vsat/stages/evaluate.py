@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from vsat.config import DEFAULT_METHOD, METHODS
 from vsat.core.fill import Filled, fill, fill_many
-from vsat.core.protocols import LEVELS, PROTOCOLS, Fold, LeakError, check_fold, hidden
+from vsat.core.protocols import LEVELS, PROTOCOLS, REPEATS, Fold, LeakError, check_fold, hidden
 from vsat.core.protocols import folds as draw_folds
 from vsat.errors import InputError
 from vsat.hls import FILL
@@ -174,31 +174,27 @@ def plan_evaluate(
         drawn = [
             FoldJob(block, fold, fills, pictured, seed)
             for at, block in enumerate(source.blocks)
-            for fold in draw_folds(block.clear_tyx, block.day_t, protocol, count=_each(count, source), seed=seed + at)
-            if has_turn(at, LEVELS[protocol].index(fold.level), len(source.blocks), len(LEVELS[protocol]), count)
+            for fold in draw_folds(block.clear_tyx, block.day_t, protocol, count=count, seed=seed + at)
+            if has_turn(at, fold.number, len(source.blocks), protocol, fold.level, count)
         ]
         for job in drawn:
             check_fold(job.fold, job.block.clear_tyx, job.block.day_t)
         if not drawn:
-            notes.append(
-                f"{source.name}: nothing to judge with protocol {protocol}: too small, or no date clear enough"
-            )
+            notes.append(f"{source.name}: nothing to judge with protocol {protocol}: too small, or no date clear enough")
         jobs += drawn
     return jobs
 
 
-def has_turn(at: int, level: int, blocks: int, levels: int, count: int) -> bool:
-    """Whether a block is judged at a level: of many blocks each takes its turn, so that more blocks do not take longer.
+def has_turn(at: int, number: int, blocks: int, protocol: str, level: int, count: int) -> bool:
+    """Whether a block's fold is judged: blocks take turns at the levels, so that more blocks do not take much longer.
 
-    Every block takes part in every protocol, and every level is judged on at least `count` blocks, if there are so many.
+    Every block takes part in every protocol, and every level gets as many folds as it would from one block, or one from
+    each whose turn it is.
     """
-    wanted = min(blocks, max(count, -(-blocks // levels)))
-    return (at - level * wanted) % blocks < wanted
-
-
-def _each(count: int, source: Source) -> int:
-    """Folds of one block, so that there are `count` of the source."""
-    return -(-count // len(source.blocks))
+    levels = LEVELS[protocol]
+    wanted = min(blocks, max(count, -(-blocks // len(levels))))
+    turn = (at - levels.index(level) * wanted) % blocks < wanted
+    return turn and number < -(-count * REPEATS.get(protocol, 1) // wanted)
 
 
 @dataclass(frozen=True)

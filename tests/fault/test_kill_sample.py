@@ -1,0 +1,56 @@
+"""kill -9 at every write of sample: there is no store or a whole one, and the next run gives the same bytes."""
+
+from pathlib import Path
+
+import pytest
+from fault import killer
+from fault.sampling import draw
+
+from regions import END, START, tiny
+from vsat.config import Region, load_region
+from vsat.io.patch_reader import PatchStore
+from vsat.io.patches import MANIFEST
+from vsat.stages.fetch import fetch
+
+pytestmark = [pytest.mark.fault, pytest.mark.slow]
+
+
+@pytest.fixture(scope="module")
+def region(tmp_path_factory: pytest.TempPathFactory) -> Region:
+    found = load_region(tiny(tmp_path_factory.mktemp("project")))
+    fetch(found, START, END)
+    return found
+
+
+def files(out: Path) -> dict[str, bytes]:
+    """All but the ledger and lock files; and the report, which names its folder."""
+    return {
+        path.relative_to(out).as_posix(): path.read_bytes()
+        for path in sorted(out.rglob("*"))
+        if path.is_file() and "ledger" not in path.name and not path.name.startswith((".", "report"))
+    }
+
+
+def test_killed_at_every_write_the_next_run_gives_the_same_bytes(region: Region, tmp_path: Path) -> None:
+    undisturbed = tmp_path / "undisturbed"
+    draw(region, undisturbed)
+    wanted = files(undisturbed)
+    assert len(PatchStore(undisturbed)) == 12
+    out = tmp_path / "killed"
+
+    def prepare() -> Path:
+        out.mkdir()
+        return out
+
+    def look(out: Path) -> None:
+        if (out / MANIFEST).exists():
+            store = PatchStore(out)
+            assert store.verify() == [] and len(store) == 12
+            assert all(store.read(i).day_t.size >= 2 for i in range(12))
+
+    def compare(out: Path) -> None:
+        found = {name: body for name, body in files(out).items() if not name.endswith(".partial")}
+        assert found == wanted
+
+    deaths = killer.kill_everywhere(prepare, draw, lambda folder: (region, folder), look, compare)
+    assert deaths > 40
