@@ -1,6 +1,6 @@
 import json
 from dataclasses import replace
-from datetime import date
+from datetime import UTC, date, datetime
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +12,7 @@ from vsat.core.masks import clear, without_cloud
 from vsat.core.splits import SplitDesign, check_splits
 from vsat.errors import InputError, NoScenes
 from vsat.hls import FILL, SceneKey
-from vsat.io.archive import revise
+from vsat.io.archive import pixels, revise
 from vsat.io.cube import cube_grid, read_scenes
 from vsat.io.patch_reader import PatchStore
 from vsat.io.patches import part_folder
@@ -161,8 +161,10 @@ def test_patches_of_revised_scenes_are_counted(tmp_path: Path) -> None:
     out = tmp_path / "patches"
     assert sample([region], out, OPTIONS).stale == 0
     assert region.catalogue.path is not None
-    granule = next(iter(sorted(path.name for path in region.catalogue.path.rglob("HLS.*.json")))).removesuffix(".json")
-    revise(region.catalogue.path, granule)
+    folder = region.catalogue.path
+    name = min(path.stem for path in folder.rglob("HLS.*.json")).removesuffix("_stac")
+    refl, fmask = pixels(folder, name)
+    revise(folder, name, refl + np.int16(5), fmask, updated=datetime(2030, 1, 1, tzinfo=UTC))
     fetch(region, START, END)
     report = sample([region], out, OPTIONS)
     assert report.new == 0 and report.stale > 0

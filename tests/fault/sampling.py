@@ -4,12 +4,12 @@ from pathlib import Path
 
 from vsat.config import Region
 from vsat.core.splits import SplitDesign
-from vsat.stages.sample import SampleOptions, finish_sample, plan_sample, plan_survey
+from vsat.stages.sample import SampleOptions, plan_sample, plan_survey, record
 from vsat.stages.shards import sample_one
 from vsat.stages.survey import survey_one
 
 OPTIONS = SampleOptions(
-    patches=12, size_px=8, stride_px=4, days=40, step_days=10, min_looks=2, shard_patches=4, strata=("greenness",),
+    patches=6, size_px=8, stride_px=4, days=40, step_days=10, min_looks=2, shard_patches=3, strata=("greenness",),
     split=SplitDesign(block_px=12, buffer_px=0, validation_share=0.2, test_share=0.2),
 )  # fmt: skip
 
@@ -21,4 +21,4 @@ def draw(region: Region, out: Path) -> None:
         survey_one(job)
     plan = plan_sample(surveys, out, OPTIONS)
     receipts = [sample_one(job) for job in (*plan.mending, *plan.jobs)]
-    finish_sample(out, OPTIONS, plan, receipts)
+    record(out, OPTIONS, plan, receipts)

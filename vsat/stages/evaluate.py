@@ -180,7 +180,9 @@ def plan_evaluate(
         for job in drawn:
             check_fold(job.fold, job.block.clear_tyx, job.block.day_t)
         if not drawn:
-            notes.append(f"{source.name}: nothing to judge with protocol {protocol}: too small, or no date clear enough")
+            notes.append(
+                f"{source.name}: nothing to judge with protocol {protocol}: too small, or no date clear enough"
+            )
         jobs += drawn
     return jobs
 

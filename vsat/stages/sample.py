@@ -178,19 +178,25 @@ def plan_sample(surveys: Sequence[SurveyJob], out: Path, options: SampleOptions)
 
 
 def finish_sample(out: Path, options: SampleOptions, plan: SamplePlan, receipts: Iterable[Receipt]) -> SampleReport:
-    """The manifest lists the part, its statistics are those of all train patches, and the report is written.
+    """The manifest lists the part, and the report lies beside it.
 
     Raises:
         StoreError: the splits touch each other, which must never be, or a patch cannot be read back.
     """
+    record(out, options, plan, receipts)
+    report = report_of(out, plan.places, kept=plan.draw is None)
+    write_report(out, report)
+    return report
+
+
+def record(out: Path, options: SampleOptions, plan: SamplePlan, receipts: Iterable[Receipt]) -> None:
+    """The manifest lists the part: its splits are checked once more, its statistics are those of all train patches."""
     done = sorted(receipts, key=lambda receipt: receipt.key)
     manifest = read_manifest(out) if plan.part else {"parts": [], "draws": [], "windows": []}
     if plan.mending:
         manifest = _mended(out, manifest, done)
     if plan.draw is None or plan.layout is None:
-        report = report_of(out, plan.places, kept=True)
-        write_report(out, report)
-        return report
+        return
     done = [receipt for receipt in done if receipt.key.startswith(f"{plan.part:04d}/")]
     columns = plan.draw.columns(plan.layout.looks)
     attributes = plan.draw.attributes()
@@ -208,9 +214,6 @@ def finish_sample(out: Path, options: SampleOptions, plan: SamplePlan, receipts:
     store = PatchStore(out, {"parts": parts} | about)
     _check_disjoint(store, options)
     finish_store(out, parts, about | {"statistics": statistics(store, plan.places[0])})
-    report = report_of(out, plan.places, kept=False)
-    write_report(out, report)
-    return report
 
 
 def statistics(store: PatchStore, place: Place) -> dict[str, Json]:
