@@ -21,7 +21,7 @@ from vsat.errors import InputError, StoreError
 from vsat.hls import BANDS, FILL, SCALE
 from vsat.stages import evaluate as stage
 from vsat.stages.costs import measure
-from vsat.stages.evaluate import BASELINES, FoldJob, evaluate, evaluate_one, fills_of, has_turn, judge
+from vsat.stages.evaluate import BASELINES, FoldJob, evaluate, evaluate_one, fill_all, fills_of, has_turn, judge
 from vsat.stages.sources import Block, Source
 from vsat.stages.tally import CLOUDS, GAP_DAYS, GAPS, gap_bins
 from vsat.stages.verdict import Row, Verdict
@@ -250,6 +250,22 @@ def test_no_method_is_given_anything_of_a_target(protocol: str) -> None:
     ]
     assert given[0] == given[1] and answers[0] == answers[1]
     assert [u.error for u in units[0]] != [u.error for u in units[1]]
+
+
+@pytest.mark.parametrize("protocol", ["dates", "masks"])
+def test_methods_filled_together_are_each_as_if_filled_alone(protocol: str) -> None:
+    block = a_block()
+    fold, *_ = draw_folds(block.clear_tyx, block.day_t, protocol, count=1)
+    given_tbyx = hidden(block.refl_tbyx, fold.context_tyx)
+    query = np.array(sorted(target.day for target in fold.targets), np.int32)
+    methods = ("blend+scene", "linear", "linear+scene")
+    found = fill_all(fills_of(methods), given_tbyx, fold.context_tyx, block.day_t, query, seed=2)
+    for method in methods:
+        alone = fill(given_tbyx, fold.context_tyx, block.day_t, query, method=method, seed=2)
+        for field in ("refl_qbyx", "sd_qbyx", "p05_qbyx", "p25_qbyx", "p75_qbyx", "p95_qbyx"):
+            np.testing.assert_array_equal(getattr(found[method], field), getattr(alone, field))
+    same = np.array_equal(found["linear"].refl_qbyx, found["linear+scene"].refl_qbyx, equal_nan=True)
+    assert same == (protocol == "dates")
 
 
 def test_all_methods_are_scored_where_all_have_an_estimate() -> None:

@@ -187,3 +187,51 @@ def test_few_coarse_tasks(jobs: int, most: int, sizes: list[int]) -> None:
     groups = batches(range(jobs), most)
     assert [len(group) for group in groups] == sizes
     assert [job for group in groups for job in group] == list(range(jobs))
+
+
+def test_patches_are_drawn_by_a_flow_and_shown(region_file: Path, tmp_path: Path) -> None:
+    from flows.fetch import fetch
+    from flows.sample import sample
+    from flows.settings import exit_code
+
+    fetch(str(region_file), START, END, return_state=True)
+    out = tmp_path / "patches"
+    state = sample([str(region_file)], str(out), patches=6, size_px=24, days=40, step_days=10, return_state=True)
+    assert state.name == "BadInput" and "smaller --size" in (state.message or "")  # no block of 128 px fits
+    wide = write_region(tmp_path, "wide", text=TEXT.replace("14.2118, 48.1077", "14.31, 48.17"))
+    region = load_region(wide)
+    write_archive(region, START, date(2023, 5, 20))
+    fetch(str(wide), START, date(2023, 5, 20), return_state=True)
+    state = sample([str(wide)], str(out), patches=6, size_px=24, days=20, step_days=10, return_state=True)
+    assert (state.name, exit_code(state)) == ("Completed", ExitCode.DONE)
+    text = artifacts("wide-sample-report")[0].data
+    assert "# Patches: 6" in text and "data:image/svg+xml" in text and len(text) < 200_000
+
+
+def test_a_judge_s_verdict_is_an_artifact(tmp_path: Path) -> None:
+    import xarray as xr
+    from test_protocols import cube
+
+    from flows.evaluate import evaluate
+    from flows.settings import exit_code
+    from vsat.io.exchange import save_filled
+
+    refl, clear, day = cube(looks=30, shape=(12, 12))
+    made = xr.Dataset(
+        {
+            "reflectance": (("time", "band", "y", "x"), refl, {"scale_factor": 1e-4, "_FillValue": -9999}),
+            "fmask": (("time", "y", "x"), (~clear * 2).astype("u1")),
+        },
+        coords={
+            "time": day.astype("datetime64[D]").astype("datetime64[ns]"),
+            "band": ["blue", "green", "red", "nir", "swir1", "swir2"], "y": range(12, 0, -1), "x": range(12),
+        },
+    )  # fmt: skip
+    save_filled(made, tmp_path / "field.nc")
+    out = tmp_path / "judge"
+    state = evaluate([str(tmp_path / "field.nc")], str(out), protocols=["dates"], folds=1, return_state=True)
+    assert (state.name, exit_code(state)) == ("Completed", ExitCode.DONE)
+    assert (out / "verdict.json").exists() and "<h1>" in (out / "verdict.html").read_text()
+    assert "| field | dates | blend+scene |" in artifacts("field-judge")[0].data
+    state = evaluate([str(tmp_path / "none.nc")], str(out), return_state=True)
+    assert state.name == "BadInput"

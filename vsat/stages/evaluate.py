@@ -275,10 +275,16 @@ def fill_all(
     *,
     seed: int,
 ) -> dict[str, Filled]:
-    """What every method makes of a context; the classical ones share what they have in common."""
-    shared = [name for name in fills if name in METHODS]
-    found = dict(fill_many(given_tbyx, context_tyx, day_t, query_q, methods=shared, seed=seed))
-    for name in fills:
-        if name not in found:
-            found[name] = fills[name](given_tbyx, context_tyx, day_t, query_q, seed=seed)
-    return {name: found[name] for name in fills}
+    """What every method makes of a context; the classical ones share what they have in common.
+
+    Where the context shows nothing of any day asked, a scene regression has nothing to regress on, and the method with
+    it is the method without it: it is filled once.
+    """
+    scene = bool(np.isin(day_t[context_tyx.any(axis=(1, 2))], query_q).any())
+    works = {name: name if scene else name.removesuffix("+scene") for name in fills if name in METHODS}
+    shared = list(dict.fromkeys(works.values()))
+    found = fill_many(given_tbyx, context_tyx, day_t, query_q, methods=shared, seed=seed) if shared else {}
+    return {
+        name: found[works[name]] if name in works else fills[name](given_tbyx, context_tyx, day_t, query_q, seed=seed)
+        for name in fills
+    }

@@ -8,37 +8,43 @@ import numpy as np
 
 from vsat.stages.verdict import Calibration, Row, Verdict
 
-# Paul Tol's bright scheme: told apart in any kind of colour vision; scene regression is dashed.
+# Paul Tol's bright scheme: told apart in any kind of colour vision.
 COLOURS = {"nearest": "#bbbbbb", "linear": "#ccbb44", "whittaker": "#228833", "harmonic": "#aa3377", "blend": "#4477aa"}
 OTHERS = ("#ee6677", "#66ccee", "#222222")
 AXIS = {"gaps": "gap, days", "forecast": "days beyond the last look", "thinning": "dates hidden, %"}
 INK = "#333333"
 
 
-def level_figure(verdict: Verdict, protocol: str) -> str:
-    """Mean absolute error of every method against the protocol's level, a panel per source; "" if nothing has it."""
-    rows = [row for row in verdict.rows if row.protocol == protocol and row.group == "all" and row.band == "mean"]
+def level_figure(verdict: Verdict, source: str) -> str:
+    """Mean absolute error against the level, a panel for each protocol that has levels; "" if nothing has.
+
+    Baselines with scene regression are left out: of a date that is hidden whole they are the same as without.
+    """
+    rows = [row for row in verdict.rows if row.source == source and row.group == "all" and row.band == "mean"]
     rows = [row for row in rows if row.mae is not None and row.level]
-    sources = [name for name in verdict.sources if any(row.source == name for row in rows)]
-    if not sources:
+    protocols = [name for name in AXIS if any(row.protocol == name for row in rows)]
+    if not protocols:
         return ""
-    figure, panels = _panels(len(sources))
-    for panel, source in zip(panels, sources, strict=True):
-        for method in (*verdict.baselines, *verdict.methods):
-            _line(panel, [row for row in rows if row.source == source and row.method == method], method, verdict)
-        levels = sorted({row.level for row in rows if row.source == source})
+    plain = [name for name in verdict.baselines if not name.endswith("+scene")]
+    figure, panels = _panels(len(protocols))
+    for panel, protocol in zip(panels, protocols, strict=True):
+        here = [row for row in rows if row.protocol == protocol]
+        for method in (*plain, *verdict.methods):
+            _line(panel, [row for row in here if row.method == method], method, verdict)
+        levels = sorted({row.level for row in here})
         if protocol != "thinning":
             panel.set_xscale("log", base=2)
         panel.set_xticks(levels, [str(level) for level in levels])
         panel.minorticks_off()
-        panel.set_title(source)
+        panel.set_title(protocol)
         panel.set_xlabel(AXIS[protocol])
         panel.set_ylim(bottom=0)
         panel.grid(color="#e5e5e5", lw=0.6)
     panels[0].set_ylabel("mean absolute error")
     handles, labels = panels[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=5, fontsize=8, frameon=False)
-    return _svg(figure, f"error by level, {protocol}")
+    columns = min(len(labels), 2 * len(protocols))
+    figure.legend(handles, labels, loc="outside lower center", ncols=columns, fontsize=8, frameon=False)
+    return _svg(figure, f"error by level, {source}")
 
 
 def calibration_figure(found: Sequence[Calibration], title: str) -> str:
@@ -78,7 +84,6 @@ def _line(panel: Any, rows: Sequence[Row], method: str, verdict: Verdict) -> Non
         [row.mae for row in ordered],
         color=colour,
         lw=2.6 if judged else 1.2,
-        ls="--" if method.endswith("+scene") and not judged else "-",
         marker="o" if judged else "",
         ms=4,
         zorder=3 if judged else 2,

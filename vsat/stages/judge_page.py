@@ -65,9 +65,9 @@ def page(verdict: Verdict, pictures: Sequence[CasePicture]) -> str:
         words=WORDS,
         goal=GOAL,
         headlines=[one for one in verdict.headlines if one.method in judged],
-        tables=[(protocol, *_table(verdict, protocol)) for protocol in verdict.protocols],
+        tables=[(source, _table(verdict, source)) for source in verdict.sources],
         cover=_covers(verdict),
-        figures=[(name, svg) for name in ("gaps", "forecast", "thinning") if (svg := level_figure(verdict, name))],
+        figures=[(name, svg) for name in verdict.sources if (svg := level_figure(verdict, name))],
         calibrations=[(name, svg) for name, svg in calibrations if svg],
         cases=[_case(one) for one in pictures],
         details=_details(verdict),
@@ -103,19 +103,18 @@ def _md(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return "\n".join("| " + " | ".join(line) + " |" for line in (header, ["---"] * len(header), *rows))
 
 
-def _table(verdict: Verdict, protocol: str) -> tuple[list[str], list[tuple[str, list[tuple[str, str]]]]]:
-    """MAE of every method on every source: sources, then (method, cells); a cell is its text and "best", "judged" or ""."""
-    found = {(one.source, one.method): one.mae for one in verdict.headlines if one.protocol == protocol}
-    sources = [name for name in verdict.sources if any(key[0] == name for key in found)]
-    least = {name: min(mae for key, mae in found.items() if key[0] == name) for name in sources}
+def _table(verdict: Verdict, source: str) -> list[tuple[str, list[tuple[str, str]]]]:
+    """MAE of every method by protocol: (method, cells); a cell is its text and "best" or ""."""
+    found = {(one.protocol, one.method): one.mae for one in verdict.headlines if one.source == source}
+    least = {name: min((mae for key, mae in found.items() if key[0] == name), default=0) for name in verdict.protocols}
     lines = []
     for method in (*verdict.methods, *verdict.baselines):
         cells = []
-        for name in sources:
+        for name in verdict.protocols:
             mae = found.get((name, method))
             cells.append(("-", "") if mae is None else (f"{mae:.4f}", "best" if mae == least[name] else ""))
         lines.append((method, cells))
-    return sources, lines
+    return lines
 
 
 def _covers(verdict: Verdict) -> list[tuple[str, str, list[tuple[str, bool]]]]:
