@@ -196,16 +196,13 @@ def test_patches_are_drawn_by_a_flow_and_shown(region_file: Path, tmp_path: Path
 
     fetch(str(region_file), START, END, return_state=True)
     out = tmp_path / "patches"
-    state = sample([str(region_file)], str(out), patches=6, size_px=24, days=40, step_days=10, return_state=True)
-    assert state.name == "BadInput" and "smaller --size" in (state.message or "")  # no block of 128 px fits
-    wide = write_region(tmp_path, "wide", text=TEXT.replace("14.2118, 48.1077", "14.31, 48.17"))
-    region = load_region(wide)
-    write_archive(region, START, date(2023, 5, 20))
-    fetch(str(wide), START, date(2023, 5, 20), return_state=True)
-    state = sample([str(wide)], str(out), patches=6, size_px=24, days=20, step_days=10, return_state=True)
+    given: dict[str, Any] = {"patches": 6, "size_px": 8, "days": 40, "step_days": 10}
+    state = sample([str(region_file)], str(out), **given, return_state=True)
     assert (state.name, exit_code(state)) == ("Completed", ExitCode.DONE)
-    text = artifacts("wide-sample-report")[0].data
+    text = artifacts("tiny-sample-report")[0].data
     assert "# Patches: 6" in text and "data:image/svg+xml" in text and len(text) < 200_000
+    state = sample([str(region_file)], str(out), **given | {"patches": 7}, return_state=True)
+    assert state.name == "BadInput" and "patches 6, not 7" in (state.message or "")
 
 
 def test_a_judge_s_verdict_is_an_artifact(tmp_path: Path) -> None:
@@ -214,7 +211,6 @@ def test_a_judge_s_verdict_is_an_artifact(tmp_path: Path) -> None:
 
     from flows.evaluate import evaluate
     from flows.settings import exit_code
-    from vsat.io.exchange import save_filled
 
     refl, clear, day = cube(looks=30, shape=(12, 12))
     made = xr.Dataset(
@@ -227,7 +223,7 @@ def test_a_judge_s_verdict_is_an_artifact(tmp_path: Path) -> None:
             "band": ["blue", "green", "red", "nir", "swir1", "swir2"], "y": range(12, 0, -1), "x": range(12),
         },
     )  # fmt: skip
-    save_filled(made, tmp_path / "field.nc")
+    made.to_netcdf(tmp_path / "field.nc")
     out = tmp_path / "judge"
     state = evaluate([str(tmp_path / "field.nc")], str(out), protocols=["dates"], folds=1, return_state=True)
     assert (state.name, exit_code(state)) == ("Completed", ExitCode.DONE)
