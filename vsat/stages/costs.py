@@ -30,9 +30,9 @@ def measure(source: str, block: Block, fold: Fold, fills: Mapping[str, Fill], se
     for name, fill in fills.items():
         _forget_peak()
         begin = time.process_time()
-        fill(given_tbyx, fold.context_tyx, block.day_t, query_q, seed=seed)
+        whole = fill(given_tbyx, fold.context_tyx, block.day_t, query_q, seed=seed)
         spent, peak = time.process_time() - begin, _peak_mb()
-        seam = _seam(fill, given_tbyx, fold, block.day_t, query_q, seed)
+        seam = _seam(fill, given_tbyx, fold, block.day_t, query_q, seed, whole.refl_qbyx)
         looks, height, width = fold.context_tyx.shape
         costs.append(Cost(source, name, round(spent, 3), peak, seam, looks, query_q.size, height * width))
     return tuple(costs)
@@ -45,8 +45,12 @@ def _seam(
     day_t: NDArray[np.int32],
     query_q: NDArray[np.int32],
     seed: int,
+    whole_qbyx: NDArray[np.float32],
 ) -> float | None:
-    """The seam index of the estimates joined from quarters, mean over the days asked; None where they are too small."""
+    """The seam index of the estimates joined from quarters over that of those made whole, mean over the days asked.
+
+    What lies on the ground along the joints steps in both. None where the quarters are too small.
+    """
     height, width = fold.context_tyx.shape[1:]
     if min(height, width) < LEAST_SIDE_PX:
         return None
@@ -57,9 +61,11 @@ def _seam(
         for cols in halves[1]:
             part = fill(given_tbyx[..., rows, cols], fold.context_tyx[:, rows, cols], day_t, query_q, seed=seed)
             joined_qbyx[..., rows, cols] = part.refl_qbyx
-    found = [seam_index(image_byx, [row], [col]) for image_byx in joined_qbyx]
-    known = [value for value in found if np.isfinite(value)]
-    return float(np.mean(known)) if known else None
+    joined, alone = (np.array([seam_index(one, [row], [col]) for one in made]) for made in (joined_qbyx, whole_qbyx))
+    with np.errstate(invalid="ignore", divide="ignore"):
+        found = joined / alone
+    known = found[np.isfinite(found)]
+    return float(known.mean()) if known.size else None
 
 
 def _forget_peak() -> None:

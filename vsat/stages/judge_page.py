@@ -22,7 +22,7 @@ WORDS = {
     "thinning": "10 to 90 % of the dates are hidden, and some of the clear ones among them are asked for.",
 }
 GOAL = (0.85, 0.95)  # of the 90 % interval
-LEAST_PX = 160  # small images are enlarged to this, pixel by pixel
+LEAST_PX = 192  # small images are enlarged to this, pixel by pixel
 MOST_PX = 240
 SD_TOP = 0.06
 

@@ -95,7 +95,7 @@ class Calibration:
 class Cost:
     """What a method took to calibrate itself on one fold of a source and fill it: CPU seconds and the process's peak memory.
 
-    `seam` is the mean step across the joints of separately filled quarters over that across other lines: 1 for none.
+    `seam` is how much the joints of separately filled quarters step, over how much the whole image steps there: 1 for none.
     `looks`, `dates`, `pixels` say how large the fold was: looks in it, dates filled, pixels of each.
     """
 
