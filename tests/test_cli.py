@@ -19,7 +19,10 @@ from vsat import cli
 from vsat.config import load_region
 from vsat.io.archive import withhold
 
-VERBS = ["init", "check", "plan", "fetch", "generate", "fill", "backfill", "nightly", "status", "verify", "demo", "up"]
+VERBS = [
+    "init", "check", "plan", "fetch", "generate", "fill", "sample", "evaluate", "backfill", "nightly", "status", "verify",
+    "demo", "up",
+]  # fmt: skip
 Vsat = Callable[..., tuple[int, str, str]]
 
 
@@ -218,3 +221,40 @@ def test_fill_fills_a_cube_of_ones_own(run: Vsat, tmp_path: Path) -> None:
     assert done == {"out": str(out), "dates": 2, "method": "linear"}
     with xr.open_dataset(out) as filled:
         np.testing.assert_allclose(filled["reflectance"], 0.1234, atol=1e-6)
+
+
+def test_patches_are_drawn_and_judged(run: Vsat, tmp_path: Path) -> None:
+    region, out = tiny(tmp_path), tmp_path / "patches"
+    assert run("fetch", region)[0] == 0
+    words = ["sample", region, "--out", out, "--patches", 8, "--size", 8, "--stride", 2, "--days", 40, "--every", 10]
+    splits = ["--block", 13, "--buffer", 2, "--test", 0.3, "--strata", "season,greenness", "--test-times", "2023-JJA"]
+    found = told(run, *words)
+    assert (found["patches"], found["size_px"], sum(found["splits"].values())) == (8, 8, 8)
+    assert "maps" not in found
+    code, out_text, _ = run(*words)
+    assert code == 0 and "0 of them new" in out_text
+    code, _, err = run(*words, *splits)
+    assert code == 2 and "it was drawn with" in err
+    files = ["--json", tmp_path / "v.json", "--html", tmp_path / "v" / "v.html"]
+    code, out_text, err = run("evaluate", region, "--protocol", "dates", "--folds", 1, *files)
+    assert code == 0, err
+    assert "blend+scene" in out_text and "looked through for leaks" in out_text
+    assert json.loads((tmp_path / "v.json").read_text())["protocols"] == ["dates"]
+    assert "<h1>" in (tmp_path / "v" / "v.html").read_text()
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (("evaluate", "none.nc"), "none.nc"),
+        (("evaluate", "x", "--protocol", "magic"), "unknown protocol 'magic'"),
+        (("evaluate", "x", "--methods", "magic"), "unknown method 'magic'"),
+        (("sample", "none.yaml", "--out", "p"), "none.yaml"),
+        (("sample", "none.yaml", "--out", "p", "--static", "dem.tif"), "write elevation=dem.tif"),
+        (("sample", "none.yaml", "--out", "p", "--strata", "colour"), "'colour'"),
+        (("sample", "none.yaml", "--out", "p", "--test", "1", "--validation", "1"), "leave nothing to train on"),
+    ],
+)
+def test_what_cannot_be_drawn_or_judged_is_told(run: Vsat, words: tuple[str, ...], told: str) -> None:
+    code, _, err = run(*words)
+    assert code == 2 and told in err

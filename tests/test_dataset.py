@@ -197,3 +197,29 @@ def test_two_processes_of_torchrun_see_all_of_it_once(tmp_path: Path) -> None:
     environment = os.environ | {"PYTHONPATH": str(Path(__file__).parent), "OMP_NUM_THREADS": "1"}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stderr[-2000:]
+
+
+@pytest.mark.fault
+def test_a_flipped_byte_a_cut_and_a_missing_shard_are_never_trained_on(tmp_path: Path) -> None:
+    from stores import write_store
+
+    from vsat.io.patch_reader import PatchStore
+    from vsat.io.patches import part_folder
+
+    truth = write_store(tmp_path, (0,) * 120)["refl"]  # two patches to a shard
+    folder = part_folder(tmp_path, 0)
+    flipped, cut, gone = (folder / "reflectance" / f"c.{shard}.0.0.0.0" for shard in (3, 11, 40))
+    body = bytearray(flipped.read_bytes())
+    body[40] ^= 4  # in the first chunk: patch 6
+    flipped.write_bytes(bytes(body))
+    cut.write_bytes(cut.read_bytes()[:-9])
+    gone.unlink()
+    made = PatchDataset(PatchStore(tmp_path), np.arange(120), flips=False)
+    seen = set()
+    for batch in PatchLoader(made, PatchSampler(120), batch_size=8):
+        for n, index in enumerate(batch["index"].tolist()):
+            seen.add(index)
+            clear_values = batch["truth"][n][batch["look"][n]].numpy()
+            assert np.array_equal(clear_values, truth[index])
+    assert sorted(made.unreadable) == [f"parts/0000.zarr patch {i}" for i in (22, 23, 6, 80, 81)]
+    assert seen == set(range(120)) - {6, 22, 23, 80, 81}

@@ -70,6 +70,7 @@ def sample(
     from vsat.core.strata import FEATURES
     from vsat.stages.sample import SampleOptions
     from vsat.stages.sample import sample as run
+    from vsat.stages.sample_report import as_json as in_json
 
     design = SplitDesign(
         block_px=block, buffer_px=buffer, validation_share=validation, test_share=test, seed=seed,
@@ -81,7 +82,7 @@ def sample(
     )  # fmt: skip
     with progress(quiet=bool(context.obj)) as of:
         report = run([region_of(text) for text in regions], out, options, workers=workers, progress=of("pieces"))
-    tell(report, as_json, report.text())
+    typer.echo(in_json(report) if as_json else report.text())
 
 
 def evaluate(
