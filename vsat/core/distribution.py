@@ -105,7 +105,7 @@ def _below(score: float) -> float:
     return score * phi * phi + 2.0 * phi * density - _phi(math.sqrt(2.0) * score) / _ROOT_PI
 
 
-@numba.njit(cache=True)
+@numba.njit(nogil=True, cache=True)
 def _pit(values_ln: Doubles, true_n: Doubles, score_l: Doubles) -> Doubles:
     out = np.full(true_n.size, np.nan)
     for n in range(true_n.size):
@@ -136,7 +136,7 @@ def _crps_one(values_ln: Doubles, n: int, true: float, score_l: Doubles) -> floa
     return total
 
 
-@numba.njit(cache=True)
+@numba.njit(nogil=True, cache=True)
 def _crps(values_ln: Doubles, true_n: Doubles, score_l: Doubles) -> Doubles:
     out = np.full(true_n.size, np.nan)
     for n in range(true_n.size):

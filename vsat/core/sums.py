@@ -148,7 +148,7 @@ def _spectral(
     return out
 
 
-@numba.njit(cache=True)
+@numba.njit(nogil=True, cache=True)
 def _gather(
     values_ln: Doubles,
     truth_n: Doubles,
