@@ -166,7 +166,7 @@ def test_patches_of_two_zones_that_share_ground_are_found_and_named() -> None:
     )
     epsg, x_n, y_n, split = np.array([32632, 32633]), np.array(x), np.array(y), np.array([TRAIN, TEST])
     days = {"first_day_n": np.zeros(2, np.int64), "last_day_n": np.zeros(2, np.int64)}
-    assert "centres" in check_splits(epsg, x_n, y_n, split, size_m=300, buffer_m=100, **days)[0]
+    assert "of two zones and 0 m apart" in check_splits(epsg, x_n, y_n, split, size_m=300, buffer_m=100, **days)[0]
     assert near_other_zones(epsg, x_n, y_n, split, 300, 100).tolist() == [0]
     assert near_other_zones(epsg, x_n + np.array([5000, 0]), y_n, split, 300, 100).tolist() == []
 

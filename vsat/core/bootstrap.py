@@ -25,19 +25,26 @@ def paired_ratio(
     or a block for independent. Both methods are scored on the same units: the comparison is paired.
 
     Args:
-        error_u, peer_u: summed absolute errors of the two on each unit; of the same values.
+        error_u, peer_u: summed absolute errors of the two on each unit; of the same values. NaN in either leaves the
+            unit out.
         date_u, block_u: which date and block each unit belongs to.
         draws: number of draws.
         share: of the interval.
         seed: of the draws.
 
     Returns:
-        Ratio of the sums, and the interval's ends; None for these where there is one date and one block only.
+        Ratio of the sums, and the interval's ends. The ratio is NaN where the peer has no error; no ends (None) there,
+        nor where there is one date and one block only. The interval is a little wide: where all errors are noise of
+        single units, by the square root of 3 (Owen 2007, McCullagh 2000; no bootstrap is exact here).
     """
     error, peer = np.asarray(error_u, np.float64), np.asarray(peer_u, np.float64)
-    ratio = float(error.sum() / peer.sum()) if peer.sum() > 0 else float("nan")
-    dates, date_at = np.unique(np.asarray(date_u), return_inverse=True)
-    blocks, block_at = np.unique(np.asarray(block_u), return_inverse=True)
+    known = np.isfinite(error) & np.isfinite(peer)
+    error, peer = error[known], peer[known]
+    dates, date_at = np.unique(np.asarray(date_u)[known], return_inverse=True)
+    blocks, block_at = np.unique(np.asarray(block_u)[known], return_inverse=True)
+    if not peer.sum() > 0:
+        return float("nan"), None, None
+    ratio = float(error.sum() / peer.sum())
     if dates.size == blocks.size == 1:
         return ratio, None, None
     rng = np.random.default_rng(seed)

@@ -45,7 +45,10 @@ def interval(values_l: Floats, share: float) -> tuple[Doubles, Doubles]:
 
 
 def pit(values_l: Floats, truth: Floats) -> Doubles:
-    """Probability integral transform: the level at which the truth lies, 0..1; even where the distribution is right."""
+    """Probability integral transform: the level at which the truth lies, 0..1; even where the distribution is right.
+
+    Where quantiles are equal and the truth is too, the middle of the levels that it could lie at (the mid-PIT).
+    """
     flat, true = _flat(values_l, truth)
     return _pit(flat, true, SCORES).reshape(truth.shape)
 
@@ -91,6 +94,20 @@ def _score(values_ln: Doubles, n: int, true: float, score_l: Doubles) -> float:
 
 
 @numba.njit(cache=True)
+def _level(values_ln: Doubles, n: int, true: float, score_l: Doubles) -> float:
+    """The level at which the truth lies: the middle of the jump where the distribution jumps there."""
+    first, last = -1, -1
+    for k in range(score_l.size - 1):
+        if values_ln[k, n] == true == values_ln[k + 1, n]:
+            first, last = (k if first < 0 else first), k + 1
+    if first < 0:
+        return _phi(_score(values_ln, n, true, score_l))
+    low = 0.0 if first == 0 else _phi(score_l[first])
+    high = 1.0 if last == score_l.size - 1 else _phi(score_l[last])
+    return 0.5 * (low + high)
+
+
+@numba.njit(cache=True)
 def _phi(score: float) -> float:
     return 0.5 * math.erfc(-score / math.sqrt(2.0))
 
@@ -110,14 +127,14 @@ def _pit(values_ln: Doubles, true_n: Doubles, score_l: Doubles) -> Doubles:
     out = np.full(true_n.size, np.nan)
     for n in range(true_n.size):
         if math.isfinite(true_n[n]) and math.isfinite(values_ln[:, n].sum()):
-            out[n] = _phi(_score(values_ln, n, true_n[n], score_l))
+            out[n] = _level(values_ln, n, true_n[n], score_l)
     return out
 
 
 @numba.njit(cache=True)
 def score_of(values_ln: Doubles, n: int, true: float, score_l: Doubles) -> tuple[float, float]:
     """`pit` and `crps` of one place, for loops that need both."""
-    return _phi(_score(values_ln, n, true, score_l)), _crps_one(values_ln, n, true, score_l)
+    return _level(values_ln, n, true, score_l), _crps_one(values_ln, n, true, score_l)
 
 
 @numba.njit(cache=True)

@@ -4,54 +4,77 @@ SSIM is Wang et al. (2004), with their Gaussian window of 11 pixels and sigma 1.
 over bands.
 """
 
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 
 WINDOW_PX = 11
-RANGE = 0.5  # reflectance: land is seldom brighter, and arXiv 2404.19609's public code scales by it (numbers x 2e-4)
+RANGE = 1.0  # of reflectance, as for PSNR and in arXiv 2404.19609
 
 Floats = npt.NDArray[np.floating]
+Bool = npt.NDArray[np.bool_]
 
 
-def ssim_adjusted(estimate_byx: Floats, truth_byx: Floats, mask_yx: npt.NDArray[np.bool_]) -> float | None:
+def ssim_adjusted(estimate_byx: Floats, truth_byx: Floats, mask_yx: Bool) -> float | None:
     """SSIM averaged over the filled pixels alone, so that what was never hidden does not raise it.
 
     Args:
         estimate_byx, truth_byx: reflectance; NaN where unknown. Windows reach over filled and seen pixels.
+        mask_yx: the filled pixels; those that either side does not know count for nothing.
+
+    Returns:
+        Mean of the local SSIM over filled pixels; None for images smaller than the window, or without such a pixel.
+    """
+    if min(mask_yx.shape) < WINDOW_PX:
+        return None
+    found = []
+    for made, true in zip(estimate_byx, truth_byx, strict=True):
+        known, filled = np.isfinite(true), _filled(made, true, mask_yx)
+        if filled.any():
+            whole = np.where(known, true, true[known].mean())
+            _, local = _ssim(np.where(filled, made, whole), whole, full=True)
+            found.append(local[filled].mean())
+    return float(np.mean(found)) if found else None
+
+
+def ssim_chip(estimate_byx: Floats, truth_byx: Floats, mask_yx: Bool) -> float | None:
+    """SSIM as arXiv 2404.19609 reports it: of the image that is zero wherever nothing was hidden.
+
+    The paper does not define it; the code of its authors does (ClarkCGA/gfm-gap-filling at 9b471ad, mae_visualize.py,
+    and gfm-gap-filling-baseline at 442e463, stat_creator.py): reflectance times mask on both sides, torchmetrics 1.0.1
+    with a range of 1, its mean over all pixels a half window from the rim, "not normalized with the cloud mask". So it
+    rises towards 1 with the share that was not hidden, and a mask's edges, which both sides share, raise it too. Their
+    MAE is the mean over hidden pixels, as ours is, but first of each chip and then over chips.
+
+    Args:
+        estimate_byx, truth_byx: reflectance; NaN where unknown, which counts as not hidden.
         mask_yx: the filled pixels.
 
     Returns:
-        Mean of the local SSIM over `mask_yx`; None for images smaller than the window, or without a filled pixel.
+        Mean over bands; None for images smaller than the window, or without a filled pixel.
     """
-    local = _local(estimate_byx, truth_byx, mask_yx)
-    return None if local is None or not mask_yx.any() else float(local[:, mask_yx].mean())
-
-
-def ssim_chip(estimate_byx: Floats, truth_byx: Floats, mask_yx: npt.NDArray[np.bool_]) -> float | None:
-    """SSIM of the whole image, filled where it was hidden and true elsewhere: for comparison with arXiv 2404.19609.
-
-    The paper scores chips whose masked pixels are filled and gives no window; its public code scales reflectance so
-    that 0.5 becomes 1. That reading is taken here: the figure rises with the share that was never hidden.
-    """
-    local = _local(estimate_byx, truth_byx, mask_yx)
-    return None if local is None else float(local.mean())
-
-
-def _local(estimate_byx: Floats, truth_byx: Floats, mask_yx: npt.NDArray[np.bool_]) -> npt.NDArray[np.float64] | None:
-    """SSIM around each pixel and band; where the truth is unknown both sides are the band's mean."""
-    if min(mask_yx.shape) < WINDOW_PX:
+    filled_byx = np.stack([_filled(made, true, mask_yx) for made, true in zip(estimate_byx, truth_byx, strict=True)])
+    if min(mask_yx.shape) < WINDOW_PX or not filled_byx.any():
         return None
-    from skimage.metrics import structural_similarity
+    made_byx, true_byx = (np.where(filled_byx, values, 0.0) for values in (estimate_byx, truth_byx))
+    return float(np.mean([_ssim(made, true) for made, true in zip(made_byx, true_byx, strict=True)]))
 
-    maps = []
-    for estimate_yx, truth_yx in zip(estimate_byx, truth_byx, strict=True):
-        known = np.isfinite(truth_yx)
-        if not known.any():
-            return None
-        true = np.where(known, truth_yx, truth_yx[known].mean()).astype(np.float64)
-        made = np.where(mask_yx & known & np.isfinite(estimate_yx), estimate_yx, true).astype(np.float64)
-        _, local = structural_similarity(  # type: ignore[no-untyped-call]
-            true, made, data_range=RANGE, gaussian_weights=True, sigma=1.5, use_sample_covariance=False, full=True
-        )
-        maps.append(local)
-    return np.stack(maps)
+
+def _filled(made: Floats, true: Floats, mask_yx: Bool) -> Bool:
+    return np.asarray(mask_yx & np.isfinite(made) & np.isfinite(true))
+
+
+def _ssim(made: Floats, true: Floats, *, full: bool = False) -> Any:
+    """Mean SSIM, a half window from the rim, of one band; with `full` the local SSIM of every pixel too."""
+    from skimage.metrics import structural_similarity  # here, for the import alone takes half a second
+
+    return structural_similarity(  # type: ignore[no-untyped-call]
+        np.asarray(true, np.float64),
+        np.asarray(made, np.float64),
+        data_range=RANGE,
+        gaussian_weights=True,
+        sigma=1.5,
+        use_sample_covariance=False,
+        full=full,
+    )

@@ -33,7 +33,8 @@ def score(estimate: Floats, truth: Floats, low: Floats | None = None, high: Floa
 
     Args:
         estimate, truth: (b, ...) of one shape; NaN in either leaves the place out.
-        low, high: bounds of an interval, same shape; both or neither.
+        low, high: bounds of an interval, same shape; both or neither. NaN in either leaves the place out of
+            coverage and width.
 
     Returns:
         Mean and median absolute error, root mean square error, bias (estimate minus truth), and coverage of the
@@ -51,9 +52,16 @@ def score(estimate: Floats, truth: Floats, low: Floats | None = None, high: Floa
         error = estimate[b][ok].astype(np.float64) - true
         rows[b, :4] = np.abs(error).mean(), np.median(np.abs(error)), np.sqrt((error**2).mean()), error.mean()
         if low is not None and high is not None:
-            under, over = low[b][ok].astype(np.float64), high[b][ok].astype(np.float64)
-            rows[b, 4:] = ((true >= under) & (true <= over)).mean(), (over - under).mean()
+            rows[b, 4:] = _interval(true, low[b][ok].astype(np.float64), high[b][ok].astype(np.float64))
     return Score(count, *rows.T)
+
+
+def _interval(true: Floats, under: Floats, over: Floats) -> tuple[float, float]:
+    """Share of truths between known bounds, and those bounds' mean distance."""
+    known = np.isfinite(under) & np.isfinite(over)
+    if not known.any():
+        return float("nan"), float("nan")
+    return float(((true >= under) & (true <= over))[known].mean()), float((over - under)[known].mean())
 
 
 def spectral_angle(estimate_bn: Floats, truth_bn: Floats) -> npt.NDArray[np.float64]:
@@ -68,8 +76,11 @@ def spectral_angle(estimate_bn: Floats, truth_bn: Floats) -> npt.NDArray[np.floa
 
 
 def psnr(mean_square: float, *, peak: float = 1.0) -> float:
-    """Peak signal-to-noise ratio in dB of a mean squared error; `peak` is the largest value, reflectance 1."""
-    return float(10 * np.log10(peak**2 / mean_square)) if mean_square > 0 else float("inf")
+    """Peak signal-to-noise ratio in dB of a mean squared error; `peak` is the largest value, reflectance 1.
+
+    Infinite without an error, NaN where the error is.
+    """
+    return float("inf") if mean_square == 0 else float(10 * np.log10(peak**2 / mean_square))
 
 
 def ndvi(red: Floats, nir: Floats) -> npt.NDArray[np.float64]:

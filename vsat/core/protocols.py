@@ -167,10 +167,12 @@ def _dates(clear_tyx: Bools, day_t: Days, level: int, rng: np.random.Generator) 
 
 def _masks(clear_tyx: Bools, day_t: Days, level: int, rng: np.random.Generator) -> Drawn:
     """Cloud of other dates laid over clear looks; half the time the looks next in time go too."""
+    usable = _usable(clear_tyx)
+    if not usable.size or clear_tyx[0].size < MASK_PX:
+        return None
     share_t = clear_tyx.mean(axis=(1, 2))
     shapes = np.flatnonzero((share_t > CLOUDY[0]) & (share_t < CLOUDY[1]))
-    usable = _usable(clear_tyx)
-    if clear_tyx[0].size < MASK_PX or shapes.size < 2 or not usable.size:
+    if shapes.size < 2:
         return None
     looks, context, masks = _one_a_day(_some(usable, rng), day_t), clear_tyx.copy(), []
     for t in looks:

@@ -130,6 +130,7 @@ def _level(count: Ints, total: int) -> Ints:
 
 def _fill_up(low: Ints, high: Ints, share: npt.NDArray[np.float64], total: int) -> Ints:
     """Whole numbers between low and high with this sum, as nearly in the ratio of the shares as the bounds allow."""
+    share = share / share.max()
     share = np.where(high > low, np.maximum(share, share[share > 0].min() * 1e-9), share)
     # the scale at which the bounded shares have the sum; it grows with the scale, so bisection finds it
     bottom, top = 0.0, 1.0
@@ -141,7 +142,7 @@ def _fill_up(low: Ints, high: Ints, share: npt.NDArray[np.float64], total: int) 
     exact = np.clip(top * share, low, high)
     want = np.floor(exact + 1e-9).astype(np.int64)
     rest = exact - want
-    for s in np.argsort(-rest, kind="stable"):
+    for s in np.argsort(-rest.round(9), kind="stable"):  # equal ones are equal, whatever the last bit says
         if want.sum() >= total:
             break
         want[s] += want[s] < high[s]
@@ -233,7 +234,12 @@ def _queues(stratum_n: Ints, block_n: Ints, strata: int, seed: int) -> list[Ints
 
 
 class _Taken:
-    """What was drawn, by place: whether another candidate is too much like one of it."""
+    """What was drawn, by place: whether another candidate is too much like one of it.
+
+    Looked for in a few cells only. Of two squares that lie `d` sides apart along x or y at most 1 - d is common ground,
+    and of their looks at most all; so their share is (1 - d) / (1 + d) at most, and beyond d = (1 - most) / (1 + most)
+    no two are too much alike. Cells of that side need their neighbours, and nobody else.
+    """
 
     def __init__(
         self,
@@ -247,11 +253,12 @@ class _Taken:
         self.place_n, self.x_n, self.y_n, self.size = place_n, x_n, y_n, float(size)
         self.look_nk, self.looks_n = look_nk, np.bitwise_count(look_nk).sum(axis=1, dtype=np.int64)
         self.most, self.refused = most, 0
+        self.cell = self.size * min(max((1 - most) / (1 + most), 1e-3), 1.0) * (1 + 1e-9)
         self.cells: dict[tuple[int, int, int], list[int]] = defaultdict(list)
 
     def add(self, n: int) -> bool:
         """The candidate is taken, unless too much of it has been."""
-        place, col, row = int(self.place_n[n]), int(self.x_n[n] // self.size), int(self.y_n[n] // self.size)
+        place, col, row = int(self.place_n[n]), int(self.x_n[n] // self.cell), int(self.y_n[n] // self.cell)
         near = [m for i, j in product((-1, 0, 1), repeat=2) for m in self.cells.get((place, col + i, row + j), ())]
         if near and self._overlap(n, np.array(near)).max() > self.most:
             self.refused += 1

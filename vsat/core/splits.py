@@ -10,6 +10,7 @@ from datetime import date, timedelta
 
 import numpy as np
 import numpy.typing as npt
+import shapely
 from pyproj import Transformer
 from scipy.spatial import cKDTree
 
@@ -20,11 +21,13 @@ from vsat.hls import RESOLUTION_M
 SPLITS = ("train", "validation", "test")  # the index is what patches store
 TRAIN, VALIDATION, TEST = range(3)
 NEITHER = -1
+SCALE_ERROR = 0.002  # a metre of UTM is .9996 to 1.001 metres on the ground of a zone and what tiles reach over
+CRUMB_M = 0.5  # squares of two zones are taken smaller by it, so that neither rounding nor touching is an overlap
 SEASONS = {"DJF": 12, "MAM": 3, "JJA": 6, "SON": 9}  # first month; DJF begins in December of the year before
 
 # Roberts 2018: the two-dimensional sequence of lowest discrepancy that powers of one number make, here the plastic one.
 _ACROSS, _DOWN = 0.7548776662466927, 0.5698402909980532
-_PERIOD = re.compile(r"(\d{4})(?:-(DJF|MAM|JJA|SON))?")
+_PERIOD = re.compile(r"((?:19|20)\d\d)(?:-(DJF|MAM|JJA|SON))?")
 _EPOCH = date(1970, 1, 1)
 
 Ints = npt.NDArray[np.integer]
@@ -63,12 +66,25 @@ class SplitDesign:
         if self.block_px < 1 or self.buffer_px < 0 or self.time_buffer_days < 0:
             problem = f"a block of {self.block_px} px, a buffer of {self.buffer_px} px and {self.time_buffer_days} days"
             raise InputError(problem, place="splits", next_step="give a block of 1 or more, and no negative buffer")
-        both = set(self.validation_times) & set(self.test_times)
-        if both:
-            step = "give each time to one of them"
-            raise InputError(f"validation and test both keep {min(both)}", place="splits", next_step=step)
+        for one in self.validation_times:
+            for other in self.test_times:
+                (start, end), (first, last) = period_days(one), period_days(other)
+                if start <= last and first <= end:
+                    problem = f"validation keeps {one} and test keeps {other}, which share days"
+                    raise InputError(problem, place="splits", next_step="give each time to one of them")
         for text in (*self.validation_times, *self.test_times):
             period_days(text)
+
+    def kept_times(self, split: int) -> list[tuple[int, int]]:
+        """First and last days that a split keeps, since 1970-01-01, ascending; what follows on each other is one."""
+        texts = {VALIDATION: self.validation_times, TEST: self.test_times}.get(split, ())
+        merged: list[tuple[int, int]] = []
+        for start, end in sorted(map(period_days, texts)):
+            if merged and start <= merged[-1][1] + 1:
+                merged[-1] = merged[-1][0], max(end, merged[-1][1])
+            else:
+                merged.append((start, end))
+        return merged
 
 
 def period_days(text: str) -> tuple[int, int]:
@@ -141,8 +157,8 @@ def split_times(design: SplitDesign, first_day_n: Ints, last_day_n: Ints) -> Int
     """
     first, last = np.asarray(first_day_n, np.int64), np.asarray(last_day_n, np.int64)
     found = np.full(first.shape, TRAIN, np.int8)
-    for split, texts in ((VALIDATION, design.validation_times), (TEST, design.test_times)):
-        for start, end in map(period_days, texts):
+    for split in (VALIDATION, TEST):
+        for start, end in design.kept_times(split):
             near = (last >= start - design.time_buffer_days) & (first <= end + design.time_buffer_days)
             inside = (first >= start) & (last <= end)
             found = np.where(near, np.where(inside & (found == TRAIN), split, NEITHER), found).astype(np.int8)
@@ -171,7 +187,7 @@ def check_splits(
     """What is wrong with the splits of patches, found from their corners alone, without the blocks; [] when nothing is.
 
     Args:
-        epsg_n: their zones; patches of different zones are compared by their distance on the ellipsoid's sphere.
+        epsg_n: their zones; patches of different zones are compared in the metres of one of them.
         x_n, y_n: upper-left corners in metres.
         split_n: index into SPLITS.
         size_m, buffer_m: side of a patch, and how far apart different splits must be.
@@ -187,19 +203,20 @@ def check_splits(
         if a.size and b.size:
             problems += _too_near(epsg_n, x_n, y_n, a, b, (one, other), size_m, buffer_m)
             problems += _mixed_zones(epsg_n, x_n, y_n, a, b, (one, other), size_m, buffer_m)
-            if design and (design.test_times if other == TEST else design.validation_times):
+            if design and (design.kept_times(one) or design.kept_times(other)):
                 problems += _meeting(first_day_n, last_day_n, a, b, (one, other), design.time_buffer_days)
     return problems
 
 
 def near_other_zones(epsg_n: Ints, x_n: Floats, y_n: Floats, split_n: Ints, size_m: float, buffer_m: float) -> Ints:
     """Indices of training and validation patches that a patch of another zone and split comes too near to."""
-    found: set[int] = set()
-    for one, other in ((TRAIN, TEST), (TRAIN, VALIDATION), (VALIDATION, TEST)):
-        a, b = np.flatnonzero(split_n == one), np.flatnonzero(split_n == other)
-        if a.size and b.size:
-            found.update(i for i, _, _ in _pairs_over_zones(epsg_n, x_n, y_n, a, b, size_m, buffer_m))
-    return np.array(sorted(found), np.int64)
+    found = [
+        _pairs_over_zones(
+            epsg_n, x_n, y_n, np.flatnonzero(split_n == one), np.flatnonzero(split_n == other), size_m, buffer_m
+        )[0]
+        for one, other in ((TRAIN, TEST), (TRAIN, VALIDATION), (VALIDATION, TEST))
+    ]
+    return np.unique(np.concatenate(found))
 
 
 def _too_near(
@@ -220,34 +237,48 @@ def _too_near(
 def _mixed_zones(
     epsg_n: Ints, x_n: Floats, y_n: Floats, a: Ints, b: Ints, pair: tuple[int, int], size_m: float, buffer_m: float
 ) -> list[str]:
-    pairs = _pairs_over_zones(epsg_n, x_n, y_n, a, b, size_m, buffer_m)
-    return [_told(pair, i, j, f"centres {gap:.0f} m apart", f"{buffer_m:.0f} m") for i, j, gap in pairs[:1]]
+    i, j, gap = _pairs_over_zones(epsg_n, x_n, y_n, a, b, size_m, buffer_m)
+    if not i.size:
+        return []
+    k = int(gap.argmin())
+    return [_told(pair, int(i[k]), int(j[k]), f"of two zones and {gap[k]:.0f} m apart", f"{buffer_m:.0f} m")]
 
 
 def _pairs_over_zones(
     epsg_n: Ints, x_n: Floats, y_n: Floats, a: Ints, b: Ints, size_m: float, buffer_m: float
-) -> list[tuple[int, int, float]]:
-    """(i, j, metres between centres) of patches of different zones whose circumscribed circles are too near."""
-    if np.unique(epsg_n[np.concatenate([a, b])]).size < 2:
-        return []
-    at = _on_sphere(epsg_n, x_n + size_m / 2, y_n - size_m / 2)
-    reach = size_m * np.sqrt(2.0) + buffer_m
-    tree, found = cKDTree(at[b]), []
-    for i, others in zip(a, tree.query_ball_point(at[a], reach), strict=True):
-        for j in b[others]:
-            if epsg_n[i] != epsg_n[j]:
-                found.append((int(i), int(j), float(np.linalg.norm(at[i] - at[j]))))
-    return sorted(found, key=lambda one: one[2])
+) -> tuple[Ints, Ints, Floats]:
+    """Patches i of a and j of b, of different zones, that are nearer than the buffer; and how near, in metres."""
+    found = [np.zeros((3, 0))]
+    for one in np.unique(epsg_n[a]):
+        for other in np.setdiff1d(epsg_n[b], one):
+            i, j = a[epsg_n[a] == one], b[epsg_n[b] == other]
+            at_i, at_j = (_on_sphere(epsg_n[k], x_n[k] + size_m / 2, y_n[k] - size_m / 2) for k in (i, j))
+            reach = 1.01 * (size_m * np.sqrt(2.0) + buffer_m)  # further apart, no two squares are too near
+            near = cKDTree(at_i).sparse_distance_matrix(cKDTree(at_j), reach, output_type="ndarray")
+            i, j = i[near["i"]], j[near["j"]]
+            gap = _between(int(one), int(other), (x_n[i], y_n[i]), (x_n[j], y_n[j]), size_m)
+            close = gap < max(buffer_m * (1 - SCALE_ERROR), CRUMB_M)
+            found.append(np.stack([i[close], j[close], gap[close]]))
+    i, j, gap = np.concatenate(found, axis=1)
+    return i.astype(np.int64), j.astype(np.int64), gap
+
+
+def _between(
+    one: int, other: int, corner: tuple[Floats, Floats], other_corner: tuple[Floats, Floats], size_m: float
+) -> Floats:
+    """Metres from each square of one zone to one of another, both given by their upper-left corners."""
+    side = np.array([0.0, 1.0]) * (size_m - 2 * CRUMB_M) + CRUMB_M
+    right, down = side[[0, 1, 1, 0]], side[[0, 0, 1, 1]]
+    across = Transformer.from_crs(other, one, always_xy=True)
+    ring, other_ring = (np.stack([x[:, None] + right, y[:, None] - down], axis=-1) for x, y in (corner, other_corner))
+    other_ring = np.stack(across.transform(other_ring[..., 0], other_ring[..., 1]), axis=-1)
+    return np.asarray(shapely.distance(shapely.polygons(ring), shapely.polygons(other_ring)), np.float64)
 
 
 def _on_sphere(epsg_n: Ints, x_n: Floats, y_n: Floats) -> Floats:
-    """Geocentric metres (n, 3): chords are as good as arcs at these distances."""
-    out = np.empty((len(x_n), 3))
-    for epsg in np.unique(epsg_n):
-        here = epsg_n == epsg
-        to_earth = Transformer.from_crs(int(epsg), 4978, always_xy=True)
-        out[here] = np.column_stack(to_earth.transform(x_n[here], y_n[here], np.zeros(here.sum())))
-    return out
+    """Geocentric metres (n, 3) of points of one zone: chords are as good as arcs at these distances."""
+    to_earth = Transformer.from_crs(int(epsg_n[0]), 4978, always_xy=True)
+    return np.column_stack(to_earth.transform(x_n, y_n, np.zeros(len(x_n))))
 
 
 def _meeting(first_n: Ints, last_n: Ints, a: Ints, b: Ints, pair: tuple[int, int], buffer_days: int) -> list[str]:

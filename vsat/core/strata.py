@@ -170,9 +170,9 @@ def candidates(
     spans = _spans(survey.day_t, days, step_days, start_day)
     parts = []
     for first in range(0, rows.size, STRIPE_ROWS):
-        boxes = _Boxes(survey, rows[first : first + STRIPE_ROWS], cols, side, step)
+        boxes = _Boxes(survey, rows[first : first + STRIPE_ROWS], cols, side, owned_yx)
         for start, end in spans:
-            parts.append(boxes.window(start, end, most_looks, min_looks, min_clear, owned_yx))
+            parts.append(boxes.window(start, end, most_looks, min_looks, min_clear))
     names = (*FEATURES, *survey.static)
     if not parts:
         return _nothing(names, survey.day_t.size)
@@ -194,8 +194,11 @@ def _spans(day_t: Int32, days: int, step_days: int, start_day: int) -> list[tupl
 class _Boxes:
     """Sums over square windows of cells, of each look: (t, y, x) positions, for some rows of them."""
 
-    def __init__(self, survey: Survey, rows: Int32, cols: Int32, side: int, step: int) -> None:
+    def __init__(
+        self, survey: Survey, rows: Int32, cols: Int32, side: int, owned_yx: npt.NDArray[np.bool_] | None
+    ) -> None:
         self.survey, self.side, self.rows, self.cols = survey, side, rows, cols
+        self.owned = self._owned(owned_yx) if owned_yx is not None else True
         top, bottom = int(rows[0]), int(rows[-1]) + side
         cut = {name: getattr(survey, name)[:, top:bottom] for name in ("clear_tyx", "valid_tyx")}
         count = cut["clear_tyx"].astype(np.float64)
@@ -213,17 +216,14 @@ class _Boxes:
         self.static = [_box_mean(one[None, top:bottom], at, cols, side) for one in survey.static.values()]
 
     def window(
-        self, start: int, end: int, most: int, fewest: int, min_clear: float, owned_yx: npt.NDArray[np.bool_] | None
+        self, start: int, end: int, most: int, fewest: int, min_clear: float
     ) -> tuple[npt.NDArray[np.generic], ...]:
         """The columns of `Candidates` for the looks from `start` to `end`."""
         day_t = self.survey.day_t
         t = np.flatnonzero((day_t >= start) & (day_t <= end))
         share = self.clear[t] / self.pixels
         kept = _clearest(share, share >= max(min_clear, 1e-9), most)
-        ok = kept.sum(axis=0) >= fewest
-        if owned_yx is not None:
-            ok &= self._owned(owned_yx)
-        y, x = np.nonzero(ok)
+        y, x = np.nonzero((kept.sum(axis=0) >= fewest) & self.owned)
         kept_tn, share_tn = kept[:, y, x], share[:, y, x]
         sums = {name: getattr(self, name)[t][:, y, x] for name in ("clear", "valid", "ndvi", "bright", "square")}
         features, spread = _features(day_t[t], self.survey.sensor_t[t], kept_tn, share_tn, sums, (start, end))
@@ -243,10 +243,12 @@ class _Boxes:
         )
 
     def _owned(self, owned_yx: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
+        """Windows without a pixel that is not owned."""
         cell = self.survey.cell_px
-        size = self.side * cell
-        total = np.pad(np.cumsum(np.cumsum(~owned_yx, axis=0, dtype=np.int64), axis=1), ((1, 0), (1, 0)))
-        top, left = self.rows[:, None] * cell, self.cols[None, :] * cell
+        size, first = self.side * cell, int(self.rows[0]) * cell
+        strange = ~owned_yx[first : int(self.rows[-1]) * cell + size]
+        total = np.pad(strange.cumsum(axis=0, dtype=np.int32).cumsum(axis=1), ((1, 0), (1, 0)))
+        top, left = self.rows[:, None] * cell - first, self.cols[None, :] * cell
         outside = total[top + size, left + size] - total[top, left + size] - total[top + size, left] + total[top, left]
         return np.asarray(outside == 0)
 

@@ -93,7 +93,7 @@ def gather(
 
     Args:
         values_lbn: (5, b, n) quantiles at distribution.LEVELS, ascending; the middle one is the estimate.
-        truth_bn, sd_bn: (b, n) truth and predicted standard deviation. NaN anywhere leaves the value out.
+        truth_bn, sd_bn: (b, n) truth and predicted standard deviation. NaN in any of the three leaves the value out.
         group_n: int64 (n,) below `groups`; default all in group 0.
         bands: names along b; NDVI needs red and nir.
 
@@ -104,6 +104,8 @@ def gather(
     assert values_lbn.shape == (len(LEVELS), count_b, places)
     at = np.zeros(places, np.int64) if group_n is None else np.asarray(group_n, np.int64)
     values, truth, sd = (np.ascontiguousarray(one, np.float64) for one in (values_lbn, truth_bn, sd_bn))
+    # One rule for every sum: else a coverage would be counted over other values than the count that it is divided by.
+    truth = np.where(np.isfinite(values.sum(axis=0)) & np.isfinite(sd), truth, np.nan)
     plain = np.zeros((groups, count_b, 5))
     size = np.zeros((groups, count_b, len(ERROR_EDGES) + 1))
     levels = np.zeros((groups, count_b, PIT_BINS))
@@ -121,7 +123,7 @@ def _intervals(values: Doubles, truth: Doubles, at: npt.NDArray[np.int64], group
     inside, width = (np.zeros((groups, len(truth), len(SHARES))) for _ in range(2))
     for s, share in enumerate(SHARES):
         low, high = interval(values, share)
-        ok = np.isfinite(low) & np.isfinite(high) & np.isfinite(truth)
+        ok = np.isfinite(truth)
         for b in range(len(truth)):
             here = at[ok[b]]
             held = (truth[b] >= low[b] - 1e-9) & (truth[b] <= high[b] + 1e-9)
@@ -163,11 +165,11 @@ def _gather(
     levels: Doubles,
     by_sd: Doubles,
 ) -> None:
-    """Everything that needs one look at each value of band b."""
+    """Everything that needs one look at each value of band b; truth is NaN where anything is missing."""
     bins = levels.shape[2]
     for n in range(truth_n.size):
         true = truth_n[n]
-        if not (math.isfinite(true) and math.isfinite(values_ln[:, n].sum()) and math.isfinite(sd_n[n])):
+        if not math.isfinite(true):
             continue
         g = group_n[n]
         error = values_ln[2, n] - true
