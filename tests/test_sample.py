@@ -1,4 +1,5 @@
 import json
+import shutil
 from dataclasses import replace
 from datetime import UTC, date, datetime
 from pathlib import Path
@@ -7,7 +8,7 @@ import numpy as np
 import pytest
 
 from regions import END, START, tiny, write_archive
-from vsat.config import Region, load_region
+from vsat.config import Cloud, Region, load_region
 from vsat.core.masks import clear, without_cloud
 from vsat.core.splits import SplitDesign, check_splits
 from vsat.errors import InputError, NoScenes
@@ -132,6 +133,19 @@ def test_other_options_for_the_same_store_are_refused(region: Region, out: Path)
         sample([region], out, replace(OPTIONS, seed=7))
 
 
+@pytest.mark.parametrize("name", ["adjacent", "snow"])
+def test_another_cloud_rule_for_the_same_store_is_refused(region: Region, out: Path, name: str) -> None:
+    other = region.model_copy(update={"cloud": region.cloud.model_copy(update={name: True})})
+    before = files(out)
+    with pytest.raises(InputError) as caught:
+        sample([other], out, OPTIONS)
+    assert caught.value.problem == f"it was drawn with cloud.{name} false, tiny/33UVP has true"
+    assert caught.value.place == str(out)
+    assert caught.value.next_step == f"set cloud.{name} to false for tiny, or draw it into another folder"
+    assert files(out) == before
+    assert sample([region], out, OPTIONS).new == 0
+
+
 def test_a_shard_that_is_gone_is_drawn_again(region: Region, tmp_path: Path) -> None:
     sample([region], tmp_path / "p", OPTIONS)
     before = files(tmp_path / "p")
@@ -153,6 +167,31 @@ def test_a_grown_cube_gives_a_new_part_and_keeps_the_first(tmp_path: Path) -> No
     store = PatchStore(out)
     assert store.column("day")[10:].max() > store.column("day")[:10].max()
     assert sample([region], out, options).new == 0
+
+
+def overlaps(store: PatchStore) -> np.ndarray:
+    """Of any two patches the common pixel-dates over those of either, from the stored columns, pixel by pixel."""
+    extents = [
+        {(x + 30 * i, y - 30 * j, scene) for i in range(8) for j in range(8) for scene in store.scenes(n)}
+        for n, (x, y) in enumerate(zip(store.column("x"), store.column("y"), strict=True))
+    ]
+    return np.array([[len(one & other) / len(one | other) for other in extents] for one in extents])
+
+
+def test_a_new_part_holds_no_near_duplicate_of_an_earlier_one(tmp_path: Path) -> None:
+    region = load_region(tiny(tmp_path))
+    fetch(region, START, date(2023, 6, 10))
+    options, out, again = replace(OPTIONS, patches=60, step_days=2), tmp_path / "patches", tmp_path / "again"
+    sample([region], out, options)
+    shutil.copytree(out, again)
+    fetch(region, START, END)
+    sample([region], out, options)
+    store = PatchStore(out)
+    first = store.parts[1].first
+    across = overlaps(store)[first:, :first]
+    assert across.size and 0.5 < across.max() <= options.max_overlap
+    sample([region], again, options, workers=1)
+    assert files(again) == files(out)
 
 
 def test_patches_of_revised_scenes_are_counted(tmp_path: Path) -> None:
@@ -198,3 +237,13 @@ def test_two_regions_on_one_ground_are_drawn_from_once(region: Region, tmp_path:
     report = sample([region, twin], tmp_path / "p", replace(OPTIONS, patches=1000, max_overlap=0.99))
     alone = sample([region], tmp_path / "q", replace(OPTIONS, patches=1000, max_overlap=0.99))
     assert report.patches == alone.patches
+    later = sample([twin], tmp_path / "q", replace(OPTIONS, patches=1000, max_overlap=0.99))
+    assert (later.patches, later.new) == (alone.patches, 0)
+
+
+def test_regions_of_unlike_cloud_rules_are_no_one_store(region: Region, tmp_path: Path) -> None:
+    twin = load_region(tiny(tmp_path)).model_copy(update={"name": "twin", "cloud": Cloud(snow=True)})
+    write_archive(twin)
+    fetch(twin, START, END)
+    with pytest.raises(InputError, match=r"tiny/33UVP has cloud.snow false, twin/33UVP has true"):
+        sample([region, twin], tmp_path / "p", OPTIONS)

@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vsat.core.sampling import Drawn, Strata, allocate, draw, make_strata
+from vsat.core.sampling import Drawn, Extents, Strata, allocate, draw, make_strata
 
 
 @settings(max_examples=200, deadline=None)
@@ -116,6 +116,22 @@ def test_exact_duplicates_are_drawn_once() -> None:
         x_n=np.zeros(3000, int), y_n=np.zeros(3000, int), look_nk=np.full((3000, 3), 255, np.uint8), max_overlap=0.99
     )
     assert len(found.picked) == 1
+
+
+def test_what_earlier_draws_took_is_not_drawn_again() -> None:
+    corners = {name: np.random.default_rng(seed).integers(0, 700, 3000) for seed, name in ((2, "x_n"), (3, "y_n"))}
+    first, options = drawn(max_overlap=0.05, total=20, **corners)
+    place, x, y, looks = (options[name][first.picked] for name in ("place_n", "x_n", "y_n", "look_nk"))  # type: ignore[index]
+
+    def worst(earlier: Extents | None) -> float:
+        """The largest overlap of what a second draw takes with what the first took."""
+        second, _ = drawn(max_overlap=0.05, seed=6, earlier=earlier, **corners)
+        pairs = [(int(i), int(j)) for i in second.picked for j in first.picked]
+        near = [(i, j) for i, j in pairs if all(abs(at[i] - at[j]) < 64 for at in corners.values())]
+        return max(overlap(options, i, j) for i, j in near)
+
+    assert 0 < worst(Extents(place, x, y, looks)) <= 0.05
+    assert worst(None) == worst(Extents(place + 1, x, y, looks)) > 0.05  # other tiles do not overlap
 
 
 def test_what_a_scarce_stratum_lacks_is_drawn_from_the_others() -> None:

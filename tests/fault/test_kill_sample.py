@@ -1,5 +1,7 @@
 """kill -9 at every write of sample: there is no store or a whole one, and the next run gives the same bytes."""
 
+import shutil
+from datetime import date
 from pathlib import Path
 
 import pytest
@@ -54,3 +56,27 @@ def test_killed_at_every_write_the_next_run_gives_the_same_bytes(region: Region,
 
     deaths = killer.kill_everywhere(prepare, draw, lambda folder: (region, folder), look, compare)
     assert deaths > 30
+
+
+def test_a_part_that_is_killed_while_it_is_added_gets_the_same_bytes(tmp_path: Path) -> None:
+    region = load_region(tiny(tmp_path))
+    fetch(region, START, date(2023, 6, 14))
+    first, undisturbed, out = (tmp_path / name for name in ("first", "undisturbed", "killed"))
+    draw(region, first)
+    fetch(region, START, END)
+    shutil.copytree(first, undisturbed)
+    draw(region, undisturbed)
+    wanted, count = files(undisturbed), len(PatchStore(undisturbed))
+    assert len(PatchStore(undisturbed).parts) == 2
+
+    def prepare() -> Path:
+        return Path(shutil.copytree(first, out))
+
+    def look(out: Path) -> None:
+        store = PatchStore(out)
+        assert store.verify() == [] and len(store) in (6, count)
+
+    def compare(out: Path) -> None:
+        assert {name: body for name, body in files(out).items() if not name.endswith(".partial")} == wanted
+
+    assert killer.kill_everywhere(prepare, draw, lambda folder: (region, folder), look, compare) > 30

@@ -152,6 +152,31 @@ def _fill_up(low: Ints, high: Ints, share: npt.NDArray[np.float64], total: int) 
 
 
 @dataclass(frozen=True)
+class Extents:
+    """Where windows lie and which looks they hold: what decides how much two of them overlap.
+
+    Attributes:
+        place_n: windows of different places (tiles) never overlap.
+        x_n, y_n: upper-left corners, in the unit of the side.
+        look_nk: uint8 (n, k), looks as packed bits; windows of one place share the looks' numbering.
+    """
+
+    place_n: Ints
+    x_n: npt.NDArray[np.floating]
+    y_n: npt.NDArray[np.floating]
+    look_nk: npt.NDArray[np.uint8]
+
+    def followed_by(self, others: "Extents") -> "Extents":
+        """These, then the others."""
+        return Extents(
+            np.concatenate([self.place_n, others.place_n]),
+            np.concatenate([self.x_n, others.x_n]),
+            np.concatenate([self.y_n, others.y_n]),
+            np.concatenate([self.look_nk, others.look_nk]),
+        )
+
+
+@dataclass(frozen=True)
 class Drawn:
     """What was drawn.
 
@@ -183,6 +208,7 @@ def draw(
     floor: int,
     max_overlap: float,
     seed: int,
+    earlier: Extents | None = None,
 ) -> Drawn:
     """Draw patches by stratum, in each by turns from its blocks, in an order that the seed decides.
 
@@ -196,6 +222,7 @@ def draw(
         total, rule, floor: see `allocate`.
         max_overlap: of two windows whose common pixel-dates are more than this share of all theirs, one is drawn.
         seed: decides the order.
+        earlier: what earlier draws took, in the same unit and numbering: `max_overlap` holds against it too.
 
     Returns:
         The draw; fewer than `total` only if no more are different enough. `want_s` is the allocation before thinning.
@@ -204,7 +231,7 @@ def draw(
     spread_s = np.sqrt(np.bincount(stratum_n, spread_n.astype(np.float64) ** 2, strata) / np.maximum(count_s, 1))
     want_s = allocate(count_s, spread_s, total, rule=rule, floor=floor)
     queues = _queues(stratum_n, block_n, strata, seed)
-    taken = _Taken(place_n, x_n, y_n, size, look_nk, max_overlap)
+    taken = _Taken(Extents(place_n, x_n, y_n, look_nk), earlier, size, max_overlap)
     drawn_s, left_s, goal_s, picked = np.zeros_like(count_s), count_s.copy(), want_s, []
     while True:
         for s in np.flatnonzero((goal_s > drawn_s) & (left_s > 0)):
@@ -241,30 +268,28 @@ class _Taken:
     no two are too much alike. Cells of that side need their neighbours, and nobody else.
     """
 
-    def __init__(
-        self,
-        place_n: Ints,
-        x_n: npt.NDArray[np.floating],
-        y_n: npt.NDArray[np.floating],
-        size: float,
-        look_nk: npt.NDArray[np.uint8],
-        most: float,
-    ) -> None:
-        self.place_n, self.x_n, self.y_n, self.size = place_n, x_n, y_n, float(size)
-        self.look_nk, self.looks_n = look_nk, np.bitwise_count(look_nk).sum(axis=1, dtype=np.int64)
+    def __init__(self, candidates: Extents, earlier: Extents | None, size: float, most: float) -> None:
+        every = candidates if earlier is None else candidates.followed_by(earlier)
+        self.place_n, self.x_n, self.y_n, self.size = every.place_n, every.x_n, every.y_n, float(size)
+        self.look_nk, self.looks_n = every.look_nk, np.bitwise_count(every.look_nk).sum(axis=1, dtype=np.int64)
         self.most, self.refused = most, 0
         self.cell = self.size * min(max((1 - most) / (1 + most), 1e-3), 1.0) * (1 + 1e-9)
         self.cells: dict[tuple[int, int, int], list[int]] = defaultdict(list)
+        for n in range(len(candidates.place_n), len(every.place_n)):
+            self.cells[self._cell(n)].append(n)
 
     def add(self, n: int) -> bool:
         """The candidate is taken, unless too much of it has been."""
-        place, col, row = int(self.place_n[n]), int(self.x_n[n] // self.cell), int(self.y_n[n] // self.cell)
+        place, col, row = self._cell(n)
         near = [m for i, j in product((-1, 0, 1), repeat=2) for m in self.cells.get((place, col + i, row + j), ())]
         if near and self._overlap(n, np.array(near)).max() > self.most:
             self.refused += 1
             return False
         self.cells[place, col, row].append(n)
         return True
+
+    def _cell(self, n: int) -> tuple[int, int, int]:
+        return int(self.place_n[n]), int(self.x_n[n] // self.cell), int(self.y_n[n] // self.cell)
 
     def _overlap(self, n: int, others: Ints) -> npt.NDArray[np.float64]:
         """Common pixel-dates of n and each other over those of either."""

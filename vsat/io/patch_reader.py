@@ -109,6 +109,12 @@ class PatchStore:
         listed = part.attributes["scenes"]
         return [listed[i] for i in part.columns["scene"][at] if i >= 0]
 
+    def tile(self, index: int) -> str:
+        """The tile that a patch lies in."""
+        part, at = self._locate(index)
+        name: str = part.attributes["tiles"][part.columns["tile"][at]]["tile"]
+        return name
+
     def read(self, index: int) -> Patch:
         """The patch, without padding.
 

@@ -12,11 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 from pyproj import Transformer
 
-from vsat.core.sampling import Drawn, Strata, draw, make_strata
+from vsat.core.sampling import Drawn, Extents, Strata, draw, make_strata
 from vsat.core.splits import NEITHER, SPLITS, combine, near_other_zones, split_places, split_times
 from vsat.core.strata import Candidates
 from vsat.errors import InputError
 from vsat.hls import RESOLUTION_M, SENSORS, SceneKey
+from vsat.io.patch_reader import PatchStore
 from vsat.io.patches import NO_SENSOR
 from vsat.io.zarr_json import Json
 from vsat.stages.survey import Place, SurveyJob, candidates_of, days_since
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
 Ints = NDArray[np.int64]
 Window = list[Any]  # [region, tile, first day]
+Numbering = dict[str, dict[str, int]]  # per tile: scene to number
 
 
 @dataclass(frozen=True)
@@ -132,20 +134,21 @@ class _Pool:
         )  # fmt: skip
 
 
-def draw_patches(surveys: Sequence[SurveyJob], options: "SampleOptions", manifest: Json | None) -> Draw | None:
-    """The next part of a store, or None where no stretch of time is new.
+def draw_patches(surveys: Sequence[SurveyJob], options: "SampleOptions", store: PatchStore | None) -> Draw | None:
+    """The next part of a store, or None where no stretch of time is new, or nothing in it differs from what is there.
 
     Args:
         surveys: done, one per place.
         options: of the store.
-        manifest: of the store as it is; None for the first part.
+        store: as it is, whose patches count as taken; None for the first part.
 
     Raises:
         InputError: there is no candidate at all.
     """
-    places = tuple(job.place for job in surveys)
+    places, manifest = tuple(job.place for job in surveys), store.manifest if store is not None else None
+    numbering = _numbering(places, store)
     old = {tuple(window) for window in manifest["windows"]} if manifest else set()
-    pool, windows = _pool(surveys, options, old)
+    pool, windows = _pool(surveys, options, old, numbering)
     if not windows and manifest:
         return None
     if not pool.place_n.size:
@@ -163,21 +166,24 @@ def draw_patches(surveys: Sequence[SurveyJob], options: "SampleOptions", manifes
     else:
         strata = make_strata(pool.features_nf[:, used], [pool.names[f] for f in used])
         total = options.patches
-    stratum_n, tile_n, x_n, y_n = strata.of(pool.features_nf[:, used]), *_ground(places, pool)
+    stratum_n, (x_n, y_n) = strata.of(pool.features_nf[:, used]), _ground(places, pool)
+    tiles = sorted(numbering)
+    tile_n = np.array([tiles.index(place.grid.tile) for place in places], np.int64)[pool.place_n]
     drawn = draw(
         stratum_n=stratum_n, block_n=_blocks(places, pool, options, x_n, y_n), spread_n=pool.spread_n, place_n=tile_n,
         x_n=x_n, y_n=y_n, size=options.size_px * RESOLUTION_M, look_nk=np.packbits(pool.look_nt, axis=1),
         strata=strata.count, total=total, rule=options.rule, floor=options.floor, max_overlap=options.max_overlap,
-        seed=options.seed + len(old),
+        seed=options.seed + len(old), earlier=_earlier(store, numbering) if store is not None else None,
     )  # fmt: skip
-    return _drawn(places, options, pool, strata, stratum_n, drawn, windows, total) if drawn.picked.size else None
+    if not drawn.picked.size:
+        return None
+    return _drawn(places, options, pool, strata, stratum_n, drawn, windows, total, numbering)
 
 
 def _pool(
-    surveys: Sequence[SurveyJob], options: "SampleOptions", old: set[tuple[Any, ...]]
+    surveys: Sequence[SurveyJob], options: "SampleOptions", old: set[tuple[Any, ...]], numbering: Numbering
 ) -> tuple[_Pool, list[Window]]:
-    numbering = _numbering([job.place for job in surveys])
-    looks = max((len(scenes) for scenes in numbering.values()), default=0)
+    looks = _most_scenes(numbering)
     parts, windows, in_buffers = [], list[Window](), 0
     names: tuple[str, ...] = ()
     for number, job in enumerate(surveys):
@@ -210,7 +216,7 @@ def _columns(
     split: Any,
     keep: Ints,
     place: Place,
-    numbering: dict[str, dict[str, int]],
+    numbering: Numbering,
     looks: int,
 ) -> tuple[NDArray[Any], ...]:
     """The pool's columns of one place."""
@@ -224,12 +230,30 @@ def _columns(
     )  # fmt: skip
 
 
-def _numbering(places: Sequence[Place]) -> dict[str, dict[str, int]]:
-    """Scene to number, per tile over all regions: two regions on one ground share their looks."""
+def _numbering(places: Sequence[Place], store: PatchStore | None) -> Numbering:
+    """Scene to number, per tile over all regions and the store's parts: two regions on one ground share their looks."""
     keys: dict[str, set[str]] = {}
     for place in places:
         keys.setdefault(place.grid.tile, set()).update(key for key, _, _ in place.scenes)
+    for part in store.parts if store is not None else ():
+        for key in part.attributes["scenes"]:
+            keys.setdefault(SceneKey.from_string(key).tile, set()).add(key)
     return {tile: {key: i for i, key in enumerate(sorted(found))} for tile, found in keys.items()}
+
+
+def _most_scenes(numbering: Numbering) -> int:
+    return max((len(scenes) for scenes in numbering.values()), default=0)
+
+
+def _earlier(store: PatchStore, numbering: Numbering) -> Extents:
+    """The store's patches, whichever region they come from."""
+    tiles = sorted(numbering)
+    tile, look = np.empty(len(store), np.int64), np.zeros((len(store), _most_scenes(numbering)), np.bool_)
+    for n in range(len(store)):
+        name = store.tile(n)
+        tile[n] = tiles.index(name)
+        look[n, [numbering[name][key] for key in store.scenes(n)]] = True
+    return Extents(tile, store.column("x"), store.column("y"), np.packbits(look, axis=1))
 
 
 def _apart(pool: _Pool, places: Sequence[Place], options: "SampleOptions") -> _Pool:
@@ -237,7 +261,7 @@ def _apart(pool: _Pool, places: Sequence[Place], options: "SampleOptions") -> _P
     epsg = np.array([place.grid.epsg for place in places], np.int64)[pool.place_n]
     if np.unique(epsg).size < 2:
         return pool
-    _, x, y = _ground(places, pool)
+    x, y = _ground(places, pool)
     size_m, buffer_m = options.size_px * RESOLUTION_M, options.split.buffer_px * RESOLUTION_M
     at, first, inverse = np.unique(
         np.column_stack([epsg, x, y, pool.split_n]), axis=0, return_index=True, return_inverse=True
@@ -246,12 +270,10 @@ def _apart(pool: _Pool, places: Sequence[Place], options: "SampleOptions") -> _P
     return pool.take(~np.isin(inverse.ravel(), gone))
 
 
-def _ground(places: Sequence[Place], pool: _Pool) -> tuple[Ints, NDArray[np.float64], NDArray[np.float64]]:
-    """Number of the tile, and upper-left corner in metres."""
-    tiles = sorted({place.grid.tile for place in places})
-    tile = np.array([tiles.index(place.grid.tile) for place in places], np.int64)[pool.place_n]
+def _ground(places: Sequence[Place], pool: _Pool) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Upper-left corner in metres."""
     x0, y0 = (np.array([getattr(place.grid, side) for place in places])[pool.place_n] for side in ("x0", "y0"))
-    return tile, x0 + pool.left_n * RESOLUTION_M, y0 - pool.top_n * RESOLUTION_M
+    return x0 + pool.left_n * RESOLUTION_M, y0 - pool.top_n * RESOLUTION_M
 
 
 def _blocks(
@@ -273,6 +295,7 @@ def _drawn(
     drawn: Drawn,
     windows: list[Window],
     total: int,
+    numbering: Numbering,
 ) -> Draw:
     """The part: patches in an order in which those of one shard lie near each other, for training shuffles anyway."""
     picked = drawn.picked
@@ -283,7 +306,6 @@ def _drawn(
             pool.first_n[picked], pool.place_n[picked],
         ))
     ]  # fmt: skip
-    numbering = _numbering(places)
     back = [
         np.array([numbering[place.grid.tile][key] for key, _, _ in place.scenes], np.int64) for place in places
     ]  # of a place's scenes, their number in the tile

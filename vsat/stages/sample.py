@@ -44,7 +44,7 @@ from vsat.stages.survey import Place, SurveyJob, places_of, survey_job, survey_o
 
 log = logging.getLogger(__name__)
 PART = "part"
-RECIPE = 1  # counts up when the same scenes and options shall give other bytes
+RECIPE = 2  # counts up when the same scenes and options shall give other bytes
 
 
 @dataclass(frozen=True)
@@ -133,7 +133,7 @@ def sample(
 
     Raises:
         NoScenes: no region has a scene in its cube.
-        InputError: the options do not fit the cubes, or are not those of the store.
+        InputError: the options do not fit the cubes, or they or the cloud rule are not those of the store.
         StoreError: a scene cannot be read, or the store cannot be written.
     """
     options, threads = options or SampleOptions(), workers or Settings.from_environment().workers
@@ -150,23 +150,24 @@ def plan_survey(regions: Sequence[Region], out: Path, options: SampleOptions) ->
 
     Raises:
         NoScenes: no region has a scene in its cube.
-        InputError: the store at `out` was drawn with other options.
+        InputError: the store at `out` was drawn with other options or another cloud rule, or the regions' rules differ.
     """
     _check_same(out, options)
     places = places_of(regions)
     if not places:
         step = "fetch scenes first: vsat fetch"
         raise NoScenes("there is no scene in the cubes", place=", ".join(r.name for r in regions), next_step=step)
+    _check_cloud(out, places)
     return [survey_job(out, place, options.stride_px, options.static) for place in places]
 
 
 def plan_sample(surveys: Sequence[SurveyJob], out: Path, options: SampleOptions) -> SamplePlan:
     """The draw from the surveys, and its shards that are not on the disk yet."""
     places = tuple(job.place for job in surveys)
-    manifest = read_manifest(out) if (out / MANIFEST).exists() else None
-    part = len(manifest["parts"]) if manifest else 0
-    draw = draw_patches(surveys, options, manifest)
-    mending = tuple(lost_shards(out, places)) if manifest else ()
+    store = PatchStore(out) if (out / MANIFEST).exists() else None
+    part = len(store.parts) if store is not None else 0
+    draw = draw_patches(surveys, options, store)
+    mending = tuple(lost_shards(out, places)) if store is not None else ()
     if draw is None:
         return SamplePlan(places, None, part, None, "", (), mending)
     layout = PatchLayout(draw.count, int(draw.looks_n.max()), options.size_px, options.shard_patches)
@@ -304,3 +305,17 @@ def _check_same(out: Path, options: SampleOptions) -> None:
             problem = f"it was drawn with {one.name} {stored.get(one.name)}, not {wanted[one.name]}"
             step = "give the same options to add what has grown, or another folder for another draw"
             raise InputError(problem, place=str(out), next_step=step)
+
+
+def _check_cloud(out: Path, places: Sequence[Place]) -> None:
+    """All places have one cloud rule, that of the store: its statistics are of what this rule calls clear."""
+    stored = read_manifest(out).get("cloud") if (out / MANIFEST).exists() else None
+    for name in ("adjacent", "snow"):
+        kept = stored[name] if stored else getattr(places[0], name)
+        for place in places:
+            asked = getattr(place, name)
+            if asked != kept:
+                whose = "it was drawn with" if stored else f"{places[0].name} has"
+                problem = f"{whose} cloud.{name} {json.dumps(kept)}, {place.name} has {json.dumps(asked)}"
+                step = f"set cloud.{name} to {json.dumps(kept)} for {place.region}, or draw it into another folder"
+                raise InputError(problem, place=str(out), next_step=step)
