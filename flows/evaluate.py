@@ -10,10 +10,10 @@ from prefect.client.schemas.objects import State
 from prefect.states import Completed
 
 from flows.settings import STATES, run_name, runner
-from vsat.config import DEFAULT_METHOD
 from vsat.core.protocols import PROTOCOLS
 from vsat.errors import VsatError
 from vsat.io.durable import write_file
+from vsat.methods import DEFAULT_METHOD
 from vsat.settings import Settings
 from vsat.stages.evaluate import evaluate as run
 from vsat.stages.judge_page import markdown, page

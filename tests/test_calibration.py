@@ -6,10 +6,10 @@ from dataclasses import asdict
 import numpy as np
 import pytest
 
-from vsat.config import METHODS
 from vsat.core.calibration import LEVELS, Spread, _rising, calibrate
 from vsat.core.looks import KNOTS_DAYS, bridge_days, knot_shares, merge_days, neighbours
 from vsat.core.temporal import MEMBERS, members
+from vsat.methods import CLASSICAL
 
 
 def walk(seed: int, looks: int = 120, size: int = 12, step: float = 25.0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -21,7 +21,7 @@ def walk(seed: int, looks: int = 120, size: int = 12, step: float = 25.0) -> tup
     return (path + rng.normal(0, 10, path.shape)).astype(np.int16), clear, day
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", CLASSICAL)
 def test_quantiles_are_ordered_and_widen_with_the_gap(method: str) -> None:
     spread = calibrate(*walk(0), method=method)
     q = np.array(spread.quantiles)

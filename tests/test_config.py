@@ -12,9 +12,10 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vsat.config import METHODS, Area, Cadence, Catalogue, Period, Region, load_region
+from vsat.config import Area, Cadence, Catalogue, Period, Region, load_region
 from vsat.errors import ExitCode, InputError
 from vsat.hls import BANDS
+from vsat.methods import METHODS
 from vsat.starter import region_schema
 
 BASE: dict[str, Any] = {"name": "some", "area": {"bbox": [15.1, 48.2, 15.3, 48.4]}, "period": {"start": "2023-01-01"}}

@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 from scipy.ndimage import gaussian_filter
 
-from vsat.config import DEFAULT_METHOD, METHODS
 from vsat.core.calibration import calibrate
 from vsat.core.fill import FAR, NEAR, NONE, OBSERVED, PRIOR, Filled, fill, finish_date, look_of_day
 from vsat.core.metrics import score
 from vsat.core.temporal import fill_temporal, temporal_of
 from vsat.hls import FILL, SCALE
+from vsat.methods import CLASSICAL, DEFAULT_METHOD
 
 
 def cube(seed: int = 0, looks: int = 60, size: int = 24, bands: int = 3):
@@ -47,7 +47,7 @@ def test_a_clear_look_passes_through_bit_for_bit() -> None:
     assert query.size < day.size  # two looks on one day did occur
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", CLASSICAL)
 def test_quantiles_are_ordered_about_the_estimate(method: str) -> None:
     refl, clear, day = cube(1)
     done = fill(refl, clear, day, np.arange(18980, 19520, 33, dtype=np.int32), method=method)
@@ -102,7 +102,7 @@ def test_the_pieces_give_what_the_whole_gives() -> None:
         np.testing.assert_array_equal(one.source_yx, whole.source_qyx[q])
 
 
-@pytest.mark.parametrize("method", [m for m in METHODS if m.endswith("+scene")])
+@pytest.mark.parametrize("method", [m for m in CLASSICAL if m.endswith("+scene")])
 def test_the_scene_takes_error_away(method: str) -> None:
     refl, clear, day = cube(3)
     t = int(np.argsort(np.abs(clear.mean(axis=(1, 2)) - 0.9))[0])

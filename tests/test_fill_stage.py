@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from vsat.config import METHODS
 from vsat.errors import AllCloudy, InputError
+from vsat.methods import CLASSICAL
 from vsat.stages.fill import fill_file, predict
 
 DAYS = np.array(
@@ -34,7 +34,7 @@ def cube(seed: int = 0) -> xr.Dataset:
     )  # fmt: skip
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", CLASSICAL)
 def test_every_method_gives_the_promised_variables(method: str) -> None:
     out = predict(cube(), [date(2020, 4, 10), date(2020, 3, 17), date(2020, 4, 10)], method=method)  # type: ignore[arg-type]
     assert out["time"].values.astype("datetime64[D]").tolist() == [date(2020, 3, 17), date(2020, 4, 10)]

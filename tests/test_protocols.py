@@ -3,10 +3,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vsat.config import METHODS
 from vsat.core.fill import fill, fill_many
 from vsat.core.protocols import LEVELS, PROTOCOLS, Fold, LeakError, check_fold, folds, hidden
 from vsat.hls import FILL
+from vsat.methods import CLASSICAL
 
 
 def cube(
@@ -126,9 +126,9 @@ def test_another_truth_under_the_targets_changes_no_bit_of_any_fill(protocol: st
         other[target.look][:, target.mask_yx] = 9000
     query = np.unique([target.day for target in fold.targets]).astype(np.int32)
     one, two = (
-        fill_many(hidden(r, fold.context_tyx), fold.context_tyx, day, query, methods=METHODS) for r in (refl, other)
+        fill_many(hidden(r, fold.context_tyx), fold.context_tyx, day, query, methods=CLASSICAL) for r in (refl, other)
     )
-    for name in METHODS:
+    for name in CLASSICAL:
         assert np.array_equal(one[name].refl_qbyx, two[name].refl_qbyx, equal_nan=True)
         assert np.array_equal(one[name].sd_qbyx, two[name].sd_qbyx, equal_nan=True)
         assert one[name].spread == two[name].spread
@@ -138,8 +138,8 @@ def test_another_truth_under_the_targets_changes_no_bit_of_any_fill(protocol: st
 def test_methods_filled_together_are_as_alone() -> None:
     fold, refl, _, day = first("masks")
     given_tbyx, query = hidden(refl, fold.context_tyx), np.array([fold.targets[0].day], np.int32)
-    together = fill_many(given_tbyx, fold.context_tyx, day, query, methods=METHODS)
-    for name in METHODS:
+    together = fill_many(given_tbyx, fold.context_tyx, day, query, methods=CLASSICAL)
+    for name in CLASSICAL:
         alone = fill(given_tbyx, fold.context_tyx, day, query, method=name)
         assert alone.spread == together[name].spread
         assert np.array_equal(alone.refl_qbyx, together[name].refl_qbyx, equal_nan=True)

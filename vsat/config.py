@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 from datetime import date, timedelta
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self, get_args
+from typing import Annotated, Any, Literal, Self
 from urllib.parse import urlsplit
 
 from pydantic import (
@@ -32,16 +32,11 @@ from vsat.core.tiles import Square
 from vsat.document import explain, read_json, read_yaml
 from vsat.errors import InputError
 from vsat.hls import BANDS
+from vsat.methods import DEFAULT_METHOD, METHOD_PATTERN, METHODS
 
 Band = Literal["blue", "green", "red", "nir", "swir1", "swir2"]
-Method = Literal[
-    "nearest", "linear", "whittaker", "harmonic", "blend",
-    "nearest+scene", "linear+scene", "whittaker+scene", "harmonic+scene", "blend+scene",
-]  # fmt: skip
-METHODS: tuple[str, ...] = get_args(Method)
-DEFAULT_METHOD: Method = "blend+scene"
-
 HLS_BEGINS = date(2013, 4, 11)
+
 
 _COLLECTION = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 _HOST = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]{0,252}[A-Za-z0-9])?(:\d{1,5})?")
@@ -256,7 +251,11 @@ class Region(_Strict):
         le=3650,
         description="scenes up to this many days before the month of a date go into its image",
     )
-    method: Method = Field(default=DEFAULT_METHOD, description="how gaps are filled; docs/log.md compares the methods")
+    method: str = Field(
+        default=DEFAULT_METHOD,
+        pattern=METHOD_PATTERN,
+        description=f"how gaps are filled: {', '.join(METHODS)}, or anydate:FOLDER; docs/log.md compares them",
+    )
     store: Path = Field(
         default=Path("../var"),
         validate_default=True,

@@ -28,7 +28,7 @@ def fill(
     as_json: Json = False,
 ) -> None:
     """Fill a cube of your own for any dates, with no region and no server."""
-    from vsat.config import DEFAULT_METHOD
+    from vsat.methods import DEFAULT_METHOD
     from vsat.stages.fill import fill_file
 
     chosen = method or DEFAULT_METHOD
@@ -101,8 +101,8 @@ def evaluate(
     html: Annotated[Path | None, typer.Option(help="write the page to this file; it needs no server")] = None,
 ) -> None:
     """Hide what was seen, fill it with every method, and say how far each is off and how well it knows."""
-    from vsat.config import DEFAULT_METHOD
     from vsat.core.protocols import PROTOCOLS
+    from vsat.methods import DEFAULT_METHOD
     from vsat.settings import Settings
     from vsat.stages.evaluate import evaluate as run
     from vsat.stages.judge_page import page

@@ -8,8 +8,9 @@ from typing import Any
 
 import yaml
 
-from vsat.config import DEFAULT_METHOD, METHODS, Region
+from vsat.config import Region
 from vsat.hls import BANDS
+from vsat.methods import DEFAULT_METHOD, METHODS
 
 SCHEMA_FILE = "region.schema.json"
 

@@ -16,10 +16,10 @@ from types import ModuleType
 
 import numpy as np
 
-from vsat.config import DEFAULT_METHOD, METHODS
 from vsat.core.fill import fill
 from vsat.core.metrics import score
 from vsat.hls import FILL
+from vsat.methods import CLASSICAL, DEFAULT_METHOD
 
 ROOT = Path(__file__).parents[2]
 CUBES = ("flanders-2018", "hls-pixel-logging", "landsat-row-colorado")
@@ -31,7 +31,7 @@ def main() -> None:
     parser.add_argument("--shared", type=Path, default=ROOT.parent / "shared")
     parser.add_argument("--folds", type=int, default=2)
     parser.add_argument("--cubes", nargs="*", default=CUBES)
-    parser.add_argument("--methods", nargs="*", default=METHODS)
+    parser.add_argument("--methods", nargs="*", default=CLASSICAL)
     parser.add_argument("--no-peers", action="store_true")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()

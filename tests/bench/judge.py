@@ -21,11 +21,11 @@ from types import ModuleType
 
 import numpy as np
 
-from vsat.config import DEFAULT_METHOD
 from vsat.core.calibration import Spread
 from vsat.core.fill import Filled
 from vsat.core.protocols import Fold, Target
 from vsat.hls import SCALE
+from vsat.methods import DEFAULT_METHOD
 from vsat.stages.evaluate import Fill, FoldJob, evaluate, evaluate_one, fills_of, judge
 from vsat.stages.page import text_table
 from vsat.stages.scores import rows as score_rows

@@ -53,7 +53,7 @@ class FilledDate:
 
 @dataclass(frozen=True)
 class Filled:
-    """`FilledDate` for every query day, stacked along q; `spread` is what its widths came from."""
+    """`FilledDate` for every query day, stacked along q; `spread` is what its widths came from, None from a model."""
 
     refl_qbyx: Float
     sd_qbyx: Float
@@ -64,7 +64,7 @@ class Filled:
     origin_qyx: npt.NDArray[np.uint8]
     age_qlyx: Int16
     source_qyx: npt.NDArray[np.int32]
-    spread: Spread
+    spread: Spread | None
 
 
 @dataclass(frozen=True)
@@ -200,28 +200,65 @@ def finish_date(
     else:
         base = np.where(base_byx == FILL, np.nan, base_byx).astype(np.float32) * np.float32(SCALE)
         done = Regressed(base, np.zeros(base.shape[1:], np.float32), used=False)
-    refl = done.refl_byx
-    has = nearest_yx >= 0
-    near_days = np.minimum(*(np.where(side < 0, 32767, side) for side in (last_yx, next_yx)))
-    origin = np.where(near_days <= NEAR_DAYS, NEAR, FAR).astype(np.uint8)
-    origin[(near_days > PRIOR_DAYS) | (count_yx < PRIOR_LOOKS)] = PRIOR
-    origin[~has] = NONE
-    sd, quantiles = _spread(done, last_yx, next_yx, origin, spread)
-    age = np.stack([last_yx, next_yx, count_yx]).astype(np.int16)
+    near = Neighbours(last_yx, next_yx, count_yx, nearest_yx)
+    sd, quantiles = _spread(done, last_yx, next_yx, near.origin_yx(), spread)
+    return dated(Estimated(done.refl_byx, sd, *quantiles), near, look)
+
+
+@dataclass(frozen=True)
+class Neighbours:
+    """Where a date's pixels have clear looks, int16 (y, x) each: see `temporal.Estimate`."""
+
+    last_yx: Int16
+    next_yx: Int16
+    count_yx: Int16
+    nearest_yx: Int16
+
+    def origin_yx(self) -> npt.NDArray[np.uint8]:
+        """Origin as if nothing was seen on the day itself, see FilledDate."""
+        sides = (np.where(side < 0, 32767, side) for side in (self.last_yx, self.next_yx))
+        near_days = np.minimum(*sides)
+        origin = np.where(near_days <= NEAR_DAYS, NEAR, FAR).astype(np.uint8)
+        origin[(near_days > PRIOR_DAYS) | (self.count_yx < PRIOR_LOOKS)] = PRIOR
+        origin[self.nearest_yx < 0] = NONE
+        return origin
+
+
+@dataclass(frozen=True)
+class Estimated:
+    """Reflectance and its distribution for one date, float32 (b, y, x) each: the first fields of FilledDate."""
+
+    refl_byx: Float
+    sd_byx: Float
+    p05_byx: Float
+    p25_byx: Float
+    p75_byx: Float
+    p95_byx: Float
+
+
+def dated(made: Estimated, near: Neighbours, look: Look | None) -> FilledDate:
+    """The product of one date: what was seen that day passed through, and where every value comes from.
+
+    The arrays of `made` are written to.
+    """
+    has, origin = near.nearest_yx >= 0, near.origin_yx()
+    age = np.stack([near.last_yx, near.next_yx, near.count_yx]).astype(np.int16)
     age[:2][age[:2] < 0] = FILL
     age[:, ~has] = FILL
-    source = nearest_yx.astype(np.int32)
+    source = near.nearest_yx.astype(np.int32)
     if look is not None:
         seen = look.clear_yx
         values = look.refl_byx[:, seen].astype(np.float32) * np.float32(SCALE)
-        for field in (refl, *quantiles):
+        for field in (made.refl_byx, made.p05_byx, made.p25_byx, made.p75_byx, made.p95_byx):
             field[:, seen] = values
-        sd[:, seen] = 0.0
+        made.sd_byx[:, seen] = 0.0
         origin[seen] = OBSERVED
         age[:2, seen] = 0
-        age[2, seen] = np.maximum(count_yx[seen], 0) + 1
+        age[2, seen] = np.maximum(near.count_yx[seen], 0) + 1
         source[seen] = look.source_yx[seen]
-    return FilledDate(refl, sd, quantiles[0], quantiles[1], quantiles[2], quantiles[3], origin, age, source)
+    return FilledDate(
+        made.refl_byx, made.sd_byx, made.p05_byx, made.p25_byx, made.p75_byx, made.p95_byx, origin, age, source
+    )
 
 
 def _spread(

@@ -84,11 +84,7 @@ def fill_temporal(
         The estimate. A pixel with no look to use has FILL.
     """
     looks, bands, height, width = refl_tbyx.shape
-    merged = merge_days(
-        np.ascontiguousarray(refl_tbyx).reshape(looks, bands, height * width),
-        np.ascontiguousarray(clear_tyx).reshape(looks, height * width),
-        np.asarray(day_t, np.int64),
-    )
+    merged = _merged(refl_tbyx, clear_tyx, day_t)
     order = np.argsort(query_q, kind="stable")
     queries = np.asarray(query_q, np.int64)[order]
     exclude = -1 if exclude_days is None else exclude_days
@@ -111,6 +107,44 @@ def fill_temporal(
         return whole if sorted_already else whole[back]
 
     return Estimate(shaped(refl_qbn), shaped(before_qn), shaped(after_qn), shaped(count_qn), shaped(source_qn))
+
+
+def fill_members(
+    refl_tbyx: Int16,
+    clear_tyx: npt.NDArray[np.bool_],
+    day_t: npt.NDArray[np.int32],
+    query_q: npt.NDArray[np.int32],
+    *,
+    exclude_days: int | None = None,
+) -> tuple[Int16, Int16]:
+    """All MEMBERS and their blend (DEFAULT_MIX) in one go: int16 (m, q, b, y, x) and (q, b, y, x).
+
+    The arguments are those of `fill_temporal`; the queries ascend. There is at least one look and one query.
+    """
+    assert len(day_t) and len(query_q) and (np.diff(query_q) > 0).all()
+    merged = _merged(refl_tbyx, clear_tyx, day_t)
+    queries = np.asarray(query_q, np.int64)
+    exclude = -1 if exclude_days is None else exclude_days
+    last_qn, next_qn, _ = neighbours(merged.clear_tn, merged.day_t, queries, exclude)
+    before_qn, after_qn, source_qn = distances(
+        last_qn, next_qn, merged.day_t, queries, merged.first_t, merged.source_tn
+    )
+    found = members(merged, queries, last_qn, next_qn, exclude)
+    gap_qn = bridge_days(before_qn, after_qn)
+    blend = _mixed(found[0], found[1], found[2], found[3], gap_qn, np.log(KNOTS_DAYS), np.array(DEFAULT_MIX))
+    for one in (*found, blend):
+        _empty(source_qn, one)
+    shape = (len(query_q), *refl_tbyx.shape[1:])
+    return np.stack(found).reshape(len(found), *shape), blend.reshape(shape)
+
+
+def _merged(refl_tbyx: Int16, clear_tyx: npt.NDArray[np.bool_], day_t: npt.NDArray[np.int32]) -> Looks:
+    looks, bands, height, width = refl_tbyx.shape
+    return merge_days(
+        np.ascontiguousarray(refl_tbyx).reshape(looks, bands, height * width),
+        np.ascontiguousarray(clear_tyx).reshape(looks, height * width),
+        np.asarray(day_t, np.int64),
+    )
 
 
 def temporal_of(method: str) -> Temporal:

@@ -13,14 +13,27 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vsat.core.calibration import Spread, calibrate
-from vsat.core.fill import NONE, OBSERVED, PRIOR, FilledDate, finish_date, look_of_day
+from vsat.core.fill import (
+    NONE,
+    OBSERVED,
+    PRIOR,
+    Estimated,
+    FilledDate,
+    Neighbours,
+    dated,
+    finish_date,
+    look_of_day,
+)
 from vsat.core.grid import TileGrid
 from vsat.core.masks import clear
 from vsat.core.quality import change_suspected, low_confidence, pack_qa
-from vsat.core.temporal import Estimate, fill_temporal, temporal_of
+from vsat.core.temporal import DEFAULT_MIX, Estimate, fill_temporal, temporal_of
 from vsat.hls import BANDS, FILL, SCALE, Fmask, SceneKey
 from vsat.io.publish import VirtualImage
 from vsat.io.scenes import read_scenes
+from vsat.methods import is_trained
+from vsat.stages.models import model_of
+from vsat.stages.sources import sensors_of
 
 Int16 = NDArray[np.int16]
 UInt8 = NDArray[np.uint8]
@@ -85,12 +98,16 @@ class Looks:
 
 @dataclass
 class _Draft:
-    """A date's arrays as the blocks fill them in: temporal estimate, neighbours, and what they look like."""
+    """A date's arrays as the blocks fill them in: temporal estimate, neighbours, and what they look like.
+
+    `made` is what a trained model says, instead of a temporal estimate that is to be finished.
+    """
 
     base_byx: Int16
     near_kyx: Int16  # days since last, until next, number of looks, index of the nearest in the date's context
     step_byx: Int16  # from the look before to the one after, FILL where one is missing
     fmask_yx: UInt8
+    made: Estimated | None = None
 
     @classmethod
     def empty(cls, shape: tuple[int, int]) -> "_Draft":
@@ -112,19 +129,23 @@ def compose(
         StoreError: a scene that the ledger lists cannot be read.
     """
     keys = [SceneKey.from_string(key) for key, _ in scenes]
-    spread = _spread(context, keys)
     query_q = np.array([_days(one.day) for one in dates], np.int32)
     drafts = [_Draft.empty(context.grid.shape) for _ in dates]
+    spread = None if is_trained(context.method) else _spread(context, keys)
+    hidden = _by_model(context, keys, query_q, drafts) if spread is None else spread.dates
     for block in _blocks(context.grid, len(keys)):
         looks = context.looks(keys, *block)
         found = fill_temporal(
             looks.refl_tbyx, looks.clear_tyx, looks.day_t, query_q,
-            method=temporal_of(context.method), mix=spread.mix, exclude_days=0,
+            method=temporal_of(context.method) if spread else "nearest", mix=spread.mix if spread else DEFAULT_MIX,
+            exclude_days=0,
         )  # fmt: skip
         for q, draft in enumerate(drafts):
             _draw(draft, block, looks, found, q, int(query_q[q]))
     drafts.reverse()
-    return (_image(context, one, scenes, drafts.pop(), spread) for one in dates)  # each is let go after its image
+    return (
+        _image(context, one, scenes, drafts.pop(), spread, hidden) for one in dates
+    )  # each is let go after its image
 
 
 def _days(day: str) -> int:
@@ -141,6 +162,50 @@ def _blocks(grid: TileGrid, scenes: int) -> Iterator[tuple[slice, slice]]:
             yield slice(top, min(top + tall, grid.height)), slice(left, min(left + wide, grid.width))
 
 
+def _by_model(context: Context, keys: Sequence[SceneKey], query_q: NDArray[np.int32], drafts: list[_Draft]) -> int:
+    """What the trained model says, put into the drafts; how many hidden dates it was calibrated on."""
+    from vsat.model.checkpoint import slots
+    from vsat.model.predict import Question
+    from vsat.model.rehearsal import WINDOW_PX, scenes
+
+    days, back = np.unique(query_q, return_inverse=True)
+    sensor_t = sensors_of([key.sensor for key in keys])
+    views, day_t = list[tuple[Int16, Bool]](), np.array([(key.day - EPOCH).days for key in keys], np.int32)
+    for y, x in _corners(context.grid, WINDOW_PX):
+        looks = context.looks(keys, slice(y, y + WINDOW_PX), slice(x, x + WINDOW_PX))
+        views.append((looks.refl_tbyx, looks.clear_tyx))
+    ready = model_of(context.method).calibrated(views, day_t, sensor_t=sensor_t)
+
+    def read(rows: slice, cols: slice) -> tuple[Int16, Bool]:
+        looks = context.looks(keys, rows, cols)
+        return looks.refl_tbyx, looks.clear_tyx
+
+    seen = [t for t, day in enumerate(day_t) if day in days]
+    whole = context.looks([keys[t] for t in seen]) if seen else None
+    scene_q = np.zeros(len(days), bool) if whole is None else scenes(whole.clear_tyx, whole.day_t, days)
+    question = Question(day_t, days.astype(np.int32), slots(BANDS), sensor_t)
+    for rows, made_q, _ in ready.rows(read, context.grid.shape, question, scene_q):
+        for draft, q in zip(drafts, back, strict=True):
+            if draft.made is None:
+                blank = [np.full(draft.base_byx.shape, np.nan, np.float32) for _ in range(2)]
+                # the quantiles are no part of the product: one array stands for all of them
+                draft.made = Estimated(blank[0], blank[1], *(4 * [blank[1]]))
+            draft.made.refl_byx[:, rows], draft.made.sd_byx[:, rows] = made_q[q].refl_byx, made_q[q].sd_byx
+    return sum(map(sum, ready.stretch.dates))
+
+
+def _corners(grid: TileGrid, size: int) -> list[tuple[int, int]]:
+    """Upper-left corners of a few windows spread over the tile."""
+    height, width = grid.shape
+    side = int(np.ceil(np.sqrt(SAMPLE_WINDOWS)))
+    tall, wide = min(size, height), min(size, width)
+    return [
+        (int((height - tall) * (i + 0.5) / side), int((width - wide) * (j + 0.5) / side))
+        for i in range(side)
+        for j in range(side)
+    ]
+
+
 def _spread(context: Context, keys: Sequence[SceneKey]) -> Spread:
     """Measured on windows spread over the tile, side by side; the whole of a small region."""
     height, width = context.grid.shape
@@ -149,11 +214,7 @@ def _spread(context: Context, keys: Sequence[SceneKey]) -> Spread:
         looks = context.looks(keys)
         return calibrate(looks.refl_tbyx, looks.clear_tyx, looks.day_t, method=context.method)
     tall, wide = min(SAMPLE_PX, height), min(SAMPLE_PX, width)
-    corners = [
-        (int((height - tall) * (i + 0.5) / side), int((width - wide) * (j + 0.5) / side))
-        for i in range(side)
-        for j in range(side)
-    ]
+    corners = _corners(context.grid, SAMPLE_PX)
     parts = [context.looks(keys, slice(y, y + tall), slice(x, x + wide)) for y, x in corners]
     refl_tbyx = np.concatenate([part.refl_tbyx for part in parts], axis=-1)
     clear_tyx = np.concatenate([part.clear_tyx for part in parts], axis=-1)
@@ -201,9 +262,10 @@ def _image(
     one: DateJob,
     scenes: Sequence[tuple[str, tuple[str, ...]]],
     draft: _Draft,
-    spread: Spread,
+    spread: Spread | None,
+    hidden: int,
 ) -> VirtualImage:
-    """Scene regression, spread, pass-through and quality of one date."""
+    """Scene regression, spread, pass-through and quality of one date; `hidden` dates are behind its uncertainty."""
     day = date.fromisoformat(one.day)
     keys = [SceneKey.from_string(key) for key, _ in scenes]
     that_day = [t for t, key in enumerate(keys) if key.day == day]
@@ -211,7 +273,11 @@ def _image(
     if that_day:
         seen = context.looks([keys[t] for t in that_day])
         look = look_of_day(seen.refl_tbyx, seen.clear_tyx, seen.day_t, _days(one.day))
-    done = finish_date(draft.base_byx, look, *draft.near_kyx, spread=spread, method=context.method)
+    if spread is None:
+        assert draft.made is not None
+        done = dated(draft.made, Neighbours(*draft.near_kyx), look)
+    else:
+        done = finish_date(draft.base_byx, look, *draft.near_kyx, spread=spread, method=context.method)
     source_yx = done.source_yx.copy()
     observed = done.origin_yx == OBSERVED
     source_yx[observed] = np.array(that_day or [-1])[done.source_yx[observed]]
@@ -225,7 +291,7 @@ def _image(
         qa_yx=np.concatenate([_quality(done, draft, part) for part in rows]),
         age_lyx=done.age_lyx, src_yx=src_yx, sources=sources,
         status=one.status, method=context.method, asof=date.fromisoformat(one.asof),
-        facts=_facts(done, one.status, len(sources)) | {"hidden_dates": spread.dates},
+        facts=_facts(done, one.status, len(sources)) | {"hidden_dates": hidden},
     )  # fmt: skip
 
 

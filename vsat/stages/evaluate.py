@@ -15,15 +15,16 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from vsat.config import DEFAULT_METHOD, METHODS
 from vsat.core.fill import Filled, fill, fill_many
 from vsat.core.protocols import LEVELS, PROTOCOLS, REPEATS, Fold, LeakError, check_fold, hidden
 from vsat.core.protocols import folds as draw_folds
 from vsat.errors import InputError
 from vsat.hls import FILL
+from vsat.methods import CLASSICAL, DEFAULT_METHOD, is_trained
 from vsat.settings import Settings
 from vsat.stages.cases import Case, pick
 from vsat.stages.costs import measure
+from vsat.stages.models import model_of
 from vsat.stages.pool import Progress, run_jobs
 from vsat.stages.scores import calibrations, headlines, rows
 from vsat.stages.sources import Block, Source, load_source
@@ -32,10 +33,11 @@ from vsat.stages.verdict import CasePicture, Cost, Verdict
 
 log = logging.getLogger(__name__)
 
-CLASSICAL = ("nearest", "linear", "whittaker", "harmonic")
-BASELINES = (*CLASSICAL, *(f"{name}+scene" for name in CLASSICAL))
+TEMPORAL = ("nearest", "linear", "whittaker", "harmonic")
+BASELINES = (*TEMPORAL, *(f"{name}+scene" for name in TEMPORAL))
 
-Fill = Callable[..., Filled]  # the call of core.fill.fill, its method bound
+# The call of core.fill.fill, its method bound; what is no name of config.CLASSICAL is told bands and sensors too.
+Fill = Callable[..., Filled]
 Bool = NDArray[np.bool_]
 
 
@@ -93,7 +95,7 @@ def evaluate(
     for name in protocols:
         if name not in PROTOCOLS:
             raise InputError(f"unknown protocol {name!r}", next_step=f"choose among {', '.join(PROTOCOLS)}")
-    trained = any(name not in METHODS for name in methods)
+    trained = any(is_trained(name) for name in methods)
     loaded = [load_source(one, regions_folder=regions_folder, seed=seed, trained=trained) for one in sources]
     return judge(loaded, fills, methods=tuple(methods), protocols=protocols, count=folds, seed=seed, progress=progress)
 
@@ -104,10 +106,7 @@ def fills_of(names: Sequence[str]) -> dict[str, Fill]:
     Raises:
         InputError: an unknown name.
     """
-    for name in names:
-        if name not in METHODS:
-            raise InputError(f"unknown method {name!r}", next_step=f"choose among {', '.join(METHODS)}")
-    return {name: partial(fill, method=name) for name in names}
+    return {name: model_of(name).fill if is_trained(name) else partial(fill, method=name) for name in names}
 
 
 def judge(
@@ -123,7 +122,7 @@ def judge(
     """`evaluate` for sources that are loaded, and for any functions with the call of `core.fill.fill`.
 
     Args:
-        fills: all that run; names of config.METHODS share their work.
+        fills: all that run; names of config.CLASSICAL share their work.
         methods: those of them that are judged; the others are there to compare with.
     """
     names = [source.name for source in sources]
@@ -255,7 +254,7 @@ def evaluate_one(job: FoldJob) -> FoldResult:
         if (given_tbyx[target.look][:, target.mask_yx] != FILL).any():
             raise LeakError(f"{fold.protocol}: values of day {target.day} are still in the cube")
     query_q = np.unique([target.day for target in fold.targets]).astype(np.int32)
-    filled = fill_all(job.fills, given_tbyx, fold.context_tyx, block.day_t, query_q, seed=job.seed)
+    filled = fill_all(job.fills, given_tbyx, fold.context_tyx, block, query_q, seed=job.seed)
     units: list[Unit] = []
     tally, cases = Tally(), []
     for target in fold.targets:
@@ -270,7 +269,7 @@ def fill_all(
     fills: Mapping[str, Fill],
     given_tbyx: NDArray[np.int16],
     context_tyx: Bool,
-    day_t: NDArray[np.int32],
+    block: Block,
     query_q: NDArray[np.int32],
     *,
     seed: int,
@@ -280,11 +279,15 @@ def fill_all(
     Where the context shows nothing of any day asked, a scene regression has nothing to regress on, and the method with
     it is the method without it: it is filled once.
     """
+    day_t = block.day_t
+    known = {"bands": block.bands, "sensor_t": block.sensor_t}
     scene = bool(np.isin(day_t[context_tyx.any(axis=(1, 2))], query_q).any())
-    works = {name: name if scene else name.removesuffix("+scene") for name in fills if name in METHODS}
+    works = {name: name if scene else name.removesuffix("+scene") for name in fills if name in CLASSICAL}
     shared = list(dict.fromkeys(works.values()))
     found = fill_many(given_tbyx, context_tyx, day_t, query_q, methods=shared, seed=seed) if shared else {}
     return {
-        name: found[works[name]] if name in works else fills[name](given_tbyx, context_tyx, day_t, query_q, seed=seed)
+        name: found[works[name]]
+        if name in works
+        else fills[name](given_tbyx, context_tyx, day_t, query_q, seed=seed, **known)
         for name in fills
     }

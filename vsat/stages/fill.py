@@ -7,17 +7,18 @@ import logging
 from collections.abc import Sequence
 from datetime import date, timedelta
 from pathlib import Path
-from typing import cast, get_args
 
 import numpy as np
 import xarray as xr
 
-from vsat.config import DEFAULT_METHOD, METHODS, Method
 from vsat.core.fill import NONE, Filled, fill
 from vsat.core.masks import clear
 from vsat.errors import AllCloudy, InputError
 from vsat.hls import FILL
 from vsat.io.exchange import load_cube, save_filled
+from vsat.methods import DEFAULT_METHOD, is_trained
+from vsat.stages.models import model_of
+from vsat.stages.sources import sensors_of
 
 log = logging.getLogger(__name__)
 
@@ -35,7 +36,7 @@ def predict(
     cube: xr.Dataset,
     dates: Sequence[date],
     *,
-    method: Method = DEFAULT_METHOD,
+    method: str = DEFAULT_METHOD,
     adjacent: bool = False,
     snow: bool = False,
 ) -> xr.Dataset:
@@ -45,7 +46,7 @@ def predict(
         cube: an observation cube in memory, as `load_cube` gives it: `reflectance` int16 (time, band, y, x), scale 1e-4,
             fill -9999; `fmask` uint8 (time, y, x).
         dates: the UTC days wanted, in any order; repeats are dropped.
-        method: one of config.METHODS.
+        method: one of methods.METHODS, or anydate:<checkpoint>.
         adjacent, snow: True takes pixels next to cloud, or under snow, as clear looks.
 
     Returns:
@@ -59,10 +60,7 @@ def predict(
         InputError: no date, one that is none or not of the years 1678 to 2261, or an unknown method.
         AllCloudy: the cube has not one clear look.
     """
-    if method not in METHODS:
-        raise InputError(
-            f"unknown method {method!r}", place="method", next_step=f"choose one of {', '.join(get_args(Method))}"
-        )
+    trained = is_trained(method)
     wanted = _days_asked(dates)
     refl_tbyx = cube["reflectance"].values
     clear_tyx = clear(cube["fmask"].values, refl_tbyx, adjacent=adjacent, snow=snow)
@@ -73,6 +71,10 @@ def predict(
     # from dates outwards the arrays know days only: every look of one UTC day is that day's
     day_t = cube["time"].values.astype("datetime64[D]").astype(np.int32)
     query_q = np.array(wanted, "datetime64[D]").astype(np.int32)
+    if trained:
+        bands, sensor_t = tuple(map(str, cube["band"].values)), sensors_of(cube["sensor"].values)
+        filled = model_of(method).fill(refl_tbyx, clear_tyx, day_t, query_q, bands=bands, sensor_t=sensor_t)
+        return _dataset(cube, wanted, filled, method)
     return _dataset(cube, wanted, fill(refl_tbyx, clear_tyx, day_t, query_q, method=method), method)
 
 
@@ -111,7 +113,7 @@ def fill_file(
         out: file to write; an existing one is replaced in one step.
         dates, every, acquisitions: exactly one of: these days; every so many days from the first look to the last; every
             day with a look.
-        method: one of config.METHODS.
+        method: one of methods.METHODS, or anydate:<checkpoint>.
 
     Returns:
         What was written, see `predict`.
@@ -134,7 +136,7 @@ def fill_file(
     seen = sorted({value.astype("datetime64[D]").astype(date) for value in cube["time"].values})
     if every is not None:
         dates = [seen[0] + timedelta(n) for n in range(0, (seen[-1] - seen[0]).days + 1, every)]
-    filled = predict(cube, list(dates) or seen, method=cast(Method, method))
+    filled = predict(cube, list(dates) or seen, method=method)
     save_filled(filled, out)
     log.info("%s: %d dates with %s from %d looks", out, filled.sizes["time"], method, cube.sizes["time"])
     return filled

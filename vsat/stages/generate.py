@@ -26,6 +26,7 @@ from vsat.io.scenes import done_scenes, ledger_path
 from vsat.io.stac import write_catalogue
 from vsat.settings import Settings
 from vsat.stages.compose import Context, compose
+from vsat.stages.models import weights_of
 from vsat.stages.pool import Progress, run_jobs
 
 log = logging.getLogger(__name__)
@@ -237,7 +238,7 @@ def _date_job(region: Region, grid: TileGrid, context: Sequence[Receipt], when: 
     asof = final_from if status == "final" else SceneKey.from_string(context[-1].key).day
     decisive = [
         RECIPE, region.fingerprint(), asdict(grid), when.isoformat(), status,
-        [(receipt.key, receipt.signature) for receipt in context],
+        [(receipt.key, receipt.signature) for receipt in context], weights_of(region.method),
     ]  # fmt: skip
     signature = hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()
     return DateJob(when.isoformat(), status, asof.isoformat(), signature)

@@ -121,7 +121,7 @@ def cube_source(path: Path, *, seed: int = 0) -> Source:
             np.ascontiguousarray(refl_tbyx[..., top : top + tall, left : left + wide]),
             np.ascontiguousarray(clear_tyx[:, top : top + tall, left : left + wide]),
             cube["time"].values.astype("datetime64[D]").astype(np.int32),
-            _sensors(cube["sensor"].values),
+            sensors_of(cube["sensor"].values),
             "",
             float(x[left] - half_x),
             float(y[top] + half_y),
@@ -241,7 +241,7 @@ def _region_block(region: Region, grid: TileGrid, box: tuple[int, int, int, int]
         refl_tbyx,
         clear(fmask_tyx, refl_tbyx, adjacent=region.cloud.adjacent, snow=region.cloud.snow),
         np.array([(key.day - _EPOCH).days for key in keys], np.int32),
-        _sensors([key.sensor for key in keys]),
+        sensors_of([key.sensor for key in keys]),
         "",
         grid.x0 + left * grid.resolution_m,
         grid.y0 - top * grid.resolution_m,
@@ -286,6 +286,7 @@ def _half_pixel(cube: "xr.Dataset") -> tuple[float, float]:
     return steps[0], steps[1]
 
 
-def _sensors(names: Iterable[object]) -> NDArray[np.uint8]:
+def sensors_of(names: Iterable[object]) -> NDArray[np.uint8]:
+    """Index of each name in hls.SENSORS, 255 another."""
     index = [SENSORS.index(str(name)) if str(name) in SENSORS else NO_SENSOR for name in names]
     return np.array(index, np.uint8)

@@ -1,0 +1,175 @@
+"""Endless synthetic records of small patches: what the any-date model learns before it has seen a real one.
+
+A patch is decided by seed and index alone. Ground: parcels with edges, each of a cover with a growth curve of its own,
+pixels that lag and differ within it, disturbance and recovery, wet soil, snow. Sky: looks at the cadence of one or more
+satellites, cloud in spells and seasons, what the mask missed, haze and view angle common to a date, noise. Constants are
+ranges, wider than any one place: docs/log.md compares what comes out with real records.
+Axes: k parcels, g nodes of a time grid, t looks, b six bands, y, x pixels of 30 m; n pixels, t and n of a patch first.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from vsat.core.landscape import fractal
+from vsat.hls import FILL, FMASK_FILL, SCALE, Fmask
+from vsat.model.prior_ground import SPECTRA, YEAR, field, ground, log_uniform
+
+F32 = NDArray[np.float32]
+Rng = np.random.Generator
+
+
+@dataclass(frozen=True)
+class PriorPatch:
+    """int16 (t, 6, y, x) x 1e-4 with FILL, Fmask uint8 (t, y, x), days since 1970-01-01, index of hls.SENSORS."""
+
+    refl_tbyx: NDArray[np.int16]
+    fmask_tyx: NDArray[np.uint8]
+    day_t: NDArray[np.int32]
+    sensor_t: NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class Prior:
+    """A source of patches, like `io.patch_reader.PatchStore`, without an end.
+
+    Attributes:
+        seed: another seed is another world.
+        length: how many patches an epoch has.
+        size_px: side of a patch.
+        most_looks: longer records are thinned to it.
+        first: index of the first patch: a held-out set lies elsewhere.
+    """
+
+    seed: int = 0
+    length: int = 100_000
+    size_px: int = 16
+    most_looks: int = 64
+    first: int = 0
+
+    def __len__(self) -> int:
+        return self.length
+
+    def name(self, index: int) -> str:
+        """Which one it is, for messages."""
+        return f"prior {self.seed}, patch {self.first + index}"
+
+    def read(self, index: int) -> PriorPatch:
+        """The patch of an index: the same whenever it is asked for."""
+        rng = np.random.default_rng([self.seed, self.first + index])
+        size = self.size_px
+        day_t, sensor_t = _looks(rng, self.most_looks)
+        ground_tbn = ground(rng, size, day_t)
+        cloud_tyx, missed_tyx, snow_known = _sky(rng, size, day_t)
+        seen_tbyx = _seen(rng, size, day_t, sensor_t, ground_tbn[0].reshape(len(day_t), 6, size, size), missed_tyx)
+        snow_tyx = ground_tbn[1].reshape(len(day_t), size, size) > 0.1
+        bits = np.where(cloud_tyx, int(Fmask.CLOUD), 0) | np.where(snow_tyx & snow_known, int(Fmask.SNOW), 0)
+        refl, fmask = np.clip(np.rint(seen_tbyx / SCALE), -500, 16000).astype(np.int16), bits.astype(np.uint8)
+        edge_tyx = _swath(rng, size, len(day_t))
+        refl[np.broadcast_to(edge_tyx[:, None], refl.shape)], fmask[edge_tyx] = FILL, FMASK_FILL
+        return PriorPatch(refl, fmask, day_t.astype(np.int32), sensor_t)
+
+
+def _looks(rng: Rng, most: int) -> tuple[NDArray[np.int64], NDArray[np.uint8]]:
+    """Days of the looks, ascending, and their sensors: one satellite or several, some passes never acquired."""
+    span = int(log_uniform(rng, 150, 1500))
+    start = int(rng.integers(5000, 20000))
+    plan = [(0, 16), (0, 8), (1, 5), (1, 10)]
+    which = rng.choice(5, p=(0.18, 0.12, 0.15, 0.15, 0.4))
+    chosen = plan if which == 4 else [plan[which]]
+    if which == 4:
+        chosen = [plan[rng.integers(2)], plan[2 + rng.integers(2)]]
+    days, sensors = [], []
+    for sensor, every in chosen:
+        passes = np.arange(rng.integers(every), span, every)
+        if rng.random() < 0.35:  # a second orbit sees the place too
+            passes = np.sort(np.concatenate([passes, passes + rng.integers(1, max(2, every // 2))]))
+        days.append(passes)
+        sensors.append(np.full(passes.size, sensor, np.uint8))
+    day, sensor_t = np.concatenate(days), np.concatenate(sensors)
+    if rng.random() < 0.35:  # looks that clouds left: the archive keeps scenes up to a cloud share only
+        season = 0.5 + 0.45 * np.cos(2 * np.pi * (day - rng.uniform(0, YEAR)) / YEAR)
+        keep = rng.random(day.size) < np.clip(season * rng.uniform(0.5, 2), 0.05, 1)
+        day, sensor_t = day[keep], sensor_t[keep]
+    if day.size < 8:
+        day, sensor_t = np.sort(rng.choice(span, 12, replace=False)), np.zeros(12, np.uint8)
+    count = min(day.size, int(rng.integers(max(10, most // 4), most + 1)))
+    if rng.random() < 0.5 and day.size > count:  # a stretch of the record, or a record that was thinned
+        order = np.argsort(day, kind="stable")
+        first = int(rng.integers(0, day.size - count + 1))
+        chosen_t = order[first : first + count]
+    else:
+        chosen_t = rng.choice(day.size, count, replace=False)
+    chosen_t = chosen_t[np.lexsort((sensor_t[chosen_t], day[chosen_t]))]
+    return day[chosen_t] + start, sensor_t[chosen_t]
+
+
+def _sky(rng: Rng, size: int, day_t: NDArray[np.int64]) -> tuple[NDArray[np.bool_], F32, bool]:
+    """Cloud that is masked, opacity of what the mask missed (negative: shadow), and whether snow is flagged."""
+    count = len(day_t)
+    dull = rng.uniform(-2.2, 1.2) + rng.uniform(0, 1.5) * np.cos(2 * np.pi * (day_t - rng.uniform(0, YEAR)) / YEAR)
+    weather = rng.uniform(1.5, 3.5) * rng.standard_normal(count) + dull
+    share = 1 / (1 + np.exp(-weather))
+    big = 4 * size
+    sheets = fractal(rng, (big, big), slope=float(rng.uniform(2.4, 3.6)), longest=float(rng.uniform(8, 40)), shortest=3)
+    cut = np.sort(sheets.ravel())
+    cloud = np.empty((count, size, size), bool)
+    for t in range(count):
+        y, x = rng.integers(0, big - size, 2).tolist()
+        cloud[t] = sheets[y : y + size, x : x + size] > cut[min(int((1 - share[t]) * cut.size), cut.size - 1)]
+    if rng.random() < 0.7:
+        cloud = ndimage.maximum_filter(cloud, size=(1, 3, 3))
+    leak_t = rng.random(count) < rng.beta(1, 14)
+    missed = np.zeros((count, size, size), np.float32)
+    for t in np.flatnonzero(leak_t).tolist():
+        y, x = rng.integers(0, big - size, 2).tolist()
+        veil = np.clip(sheets[y : y + size, x : x + size] + rng.normal(0.5, 1), 0, 1.5) / 1.5
+        missed[t] = veil * rng.beta(1, 2) * (-0.7 if rng.random() < 0.3 else 0.75)
+    return cloud, missed, bool(rng.random() < 0.8)
+
+
+def _seen(
+    rng: Rng, size: int, day_t: NDArray[np.int64], sensor_t: NDArray[np.uint8], ground_tbyx: F32, missed_tyx: F32
+) -> F32:
+    """The ground through the air and the instrument: what differs from date to date, from sensor to sensor, and noise."""
+    count = len(day_t)
+    loud = np.exp(rng.normal(-0.15, 0.55))  # some records are quiet, some are not
+    gain_b = 1 + rng.normal(0, 0.01, 6)
+    band = np.where(sensor_t[:, None] == 1, gain_b, 2 - gain_b)
+    view = rng.standard_t(3.5, count) * rng.gamma(1.5, 0.016) * loud
+    orbit = np.where(rng.random(count) < 0.5, 1, -1) * rng.gamma(1.2, 0.008)  # two orbits look from two sides
+    answer_b = 1 + rng.normal(0, 0.25, 6)
+    gain = band * (1 + (view + orbit)[:, None] * answer_b)
+    gain = gain + rng.standard_t(4, (count, 6)) * rng.gamma(1.5, 0.006) * loud
+    blue_b = np.array((1, 0.8, 0.62, 0.35, 0.2, 0.13)) * np.exp(rng.normal(0, 0.25, 6))
+    haze = rng.standard_t(3.5, count) * rng.gamma(1.5, 0.005) * loud
+    rough = field(rng, 2 * size, longest=40)
+    out = np.empty_like(ground_tbyx)
+    noise, own, uneven = rng.gamma(1.3, 0.0016) * loud, rng.gamma(1.3, 0.007) * loud, rng.gamma(1.3, 0.012) * loud
+    for t in range(count):
+        y, x = rng.integers(0, size + 1, 2).tolist()
+        smooth = rough[y : y + size, x : x + size]
+        air = haze[t] * (1 + 0.4 * smooth)
+        factor = gain[t][:, None, None] + uneven * smooth * answer_b[:, None, None]
+        lit = ground_tbyx[t] * factor + blue_b[:, None, None] * air
+        lit = lit + (noise + own * lit) * rng.standard_normal(lit.shape, np.float32)
+        veil = missed_tyx[t]
+        if veil.any():
+            cloud = np.asarray(SPECTRA["cloud"])[:, None, None]
+            lit = np.where(veil < 0, lit * (1 + veil), lit + veil * (cloud - lit))
+        out[t] = lit
+    odd = rng.random(count) < 0.02  # a look that is wrong as a whole
+    out[odd] *= np.exp(rng.normal(0, 0.15, (int(odd.sum()), 6, 1, 1))).astype(np.float32)
+    return out
+
+
+def _swath(rng: Rng, size: int, count: int) -> NDArray[np.bool_]:
+    """Pixels that a look never reached."""
+    outside = np.zeros((count, size, size), bool)
+    if rng.random() < 0.12:
+        y, x = np.ogrid[:size, :size]
+        for t in np.flatnonzero(rng.random(count) < 0.3):
+            outside[t] = x + 0.2 * y > rng.uniform(-0.2, 1.2) * size
+    return outside

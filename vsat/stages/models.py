@@ -1,0 +1,44 @@
+"""The trained model behind a method's name."""
+
+import hashlib
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import vsat.model
+from vsat.errors import InputError
+from vsat.methods import ANYDATE, is_trained
+
+if TYPE_CHECKING:
+    from vsat.model.checkpoint import Checkpoint
+
+SHIPPED = Path(vsat.model.__file__).parent / "weights" / "anydate-tiny"
+WEIGHTS, CALIBRATION = "model.safetensors", "calibration.json"
+
+
+def model_of(method: str) -> "Checkpoint":
+    """The checkpoint that "anydate" or "anydate:<folder or hub id>" names.
+
+    Raises:
+        InputError: it is not there, or torch is not installed.
+    """
+    try:
+        from vsat.model.checkpoint import load_checkpoint  # here, for torch takes seconds to import
+    except ModuleNotFoundError as error:
+        step = 'pip install "vsat[model]", or choose a classical method'
+        raise InputError(f"{method} needs {error.name}", place="method", next_step=step) from error
+    return load_checkpoint(_source(method))
+
+
+def weights_of(method: str) -> str:
+    """What tells two checkpoints of one name apart: a hash of a folder's weights and calibration, else ""."""
+    folder = Path(_source(method))
+    if not is_trained(method) or not folder.is_dir():
+        return ""
+    total = hashlib.sha256()
+    for path in (folder / WEIGHTS, folder / CALIBRATION):
+        total.update(path.read_bytes() if path.is_file() else b"")
+    return total.hexdigest()
+
+
+def _source(method: str) -> str:
+    return method.removeprefix(ANYDATE).removeprefix(":") or str(SHIPPED)

@@ -1,0 +1,236 @@
+"""Train: from synthetic records, stores of real patches, or both, to a checkpoint folder that fills.
+
+    OUT/                    what `anydate:OUT` names: weights, configuration, calibration, card
+      run/checkpoint-200/   what training goes on from after a kill; run/logs/ for TensorBoard
+
+Early stopping, the choice of the best weights and the calibration go by held-out patches: other synthetic records, or the
+validation split of the stores. The test split is never read.
+"""
+
+import json
+import logging
+import os
+import shutil
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from vsat.core.gaps import GapDesign
+from vsat.core.masks import clear
+from vsat.core.splits import SPLITS
+from vsat.errors import InputError
+from vsat.io.patch_reader import PatchStore
+from vsat.model.anydate import SIZES, AnyDate, AnyDateConfig
+from vsat.model.checkpoint import CALIBRATION, load_checkpoint
+from vsat.model.dataset import PatchDataset, PatchSource, Sample
+from vsat.model.examples import DESIGN, Examples, collate
+from vsat.model.options import TrainOptions, TrainResult
+from vsat.model.prior import Prior
+from vsat.model.rehearsal import Rehearsed, Stretch, rehearse, stretch_of
+from vsat.model.training import train as train_model
+from vsat.stages.card import write_card
+from vsat.stages.pool import Progress
+
+log = logging.getLogger(__name__)
+
+PRIOR_PATCHES = 10_000_000  # an epoch of them never ends
+HELD_OUT = 96
+HELD_OUT_FIRST = 1_000_000_000
+CALIBRATED_ON = 60  # held-out patches
+CROP_PX = 32  # of a held-out patch that is rehearsed on
+
+
+@dataclass(frozen=True)
+class TrainPlan:
+    """What to train, on what.
+
+    Attributes:
+        prior: learn from synthetic records.
+        patches: folders of patch stores to learn from.
+        size: of anydate.SIZES; with `init` that of the checkpoint.
+        init: a checkpoint's folder or hub id to begin with, None for random weights.
+        backbone, numbers, evidence, scene: see AnyDateConfig.
+        options: of the training itself.
+    """
+
+    prior: bool = True
+    patches: tuple[Path, ...] = ()
+    size: str = "tiny"
+    init: str | None = None
+    backbone: str = "llama"
+    numbers: str = "asinh"
+    evidence: bool = True
+    scene: bool = True
+    options: TrainOptions = TrainOptions()
+
+
+@dataclass(frozen=True)
+class TrainReport:
+    """What came of it; `held_out` are losses before and after, `cover90` the held-out intervals before stretching."""
+
+    out: str
+    parameters: int
+    steps: int
+    best_step: int
+    seconds: float
+    stopped: str
+    held_out_first: float | None
+    held_out_best: float | None
+    cover90: float
+    unclipped: float | None
+
+    def text(self) -> str:
+        """In a few lines."""
+        before, after = (
+            f"{value:.4f}" if value is not None else "-" for value in (self.held_out_first, self.held_out_best)
+        )
+        return (
+            f"{self.out}: {self.parameters / 1e6:.2f} million weights, {self.steps} steps in {self.seconds:.0f} s, ended by "
+            f"{self.stopped}\nheld-out loss {before} at first, {after} at best (step {self.best_step}); 90 % intervals held "
+            f"{100 * self.cover90:.0f} % before they were stretched\nuse it: vsat fill CUBE --method anydate:{self.out}"
+        )
+
+
+class Mixed(torch.utils.data.Dataset[Sample]):
+    """Several sets of examples in turn: sample n is of set n modulo their number."""
+
+    def __init__(self, parts: Sequence[Examples]) -> None:
+        self.parts = parts
+
+    def __len__(self) -> int:
+        return min(max(map(len, self.parts)) * len(self.parts), PRIOR_PATCHES)
+
+    def __getitem__(self, item: int) -> Sample:
+        """One example."""
+        part = self.parts[item % len(self.parts)]
+        return part[item // len(self.parts) % len(part)]
+
+    def set_epoch(self, epoch: int) -> None:
+        """Other gaps from now on."""
+        for part in self.parts:
+            part.set_epoch(epoch)
+
+
+def train(plan: TrainPlan, out: Path, *, progress: Progress | None = None) -> TrainReport:
+    """The folder `out` holds a trained checkpoint; a run that was killed goes on from its last whole save.
+
+    Under torchrun every process calls this with the same arguments; the first one writes.
+
+    Raises:
+        InputError: nothing to learn from, a store without train or validation patches, an option of no use, or a run in
+            `out` that was begun with other ones.
+        VsatError: a loss was not finite.
+        StoreError: a patch store or the disk failed.
+    """
+    model = _model(plan)
+    learn, held_out, sources = _sets(plan, model.config.patch_px)
+    result = train_model(model, learn, held_out, plan.options, out / "run", collate=collate, report=progress)
+    found = _rehearsed(model, sources, plan.options.seed)
+    stretch = stretch_of(found, np.arange(6), Stretch.none())
+    report = _report(model, result, found, out)
+    if int(os.environ.get("RANK", "0")) == 0:
+        _write(model, stretch, plan, result, report, out)
+    return report
+
+
+def _model(plan: TrainPlan) -> AnyDate:
+    if plan.init is not None:
+        return load_checkpoint(plan.init, device="cpu").model
+    if plan.size not in SIZES:
+        raise InputError(f"no size {plan.size!r}", place="--size", next_step=f"choose among {', '.join(SIZES)}")
+    torch.manual_seed(plan.options.seed)
+    config = AnyDateConfig.of_size(
+        plan.size, backbone=plan.backbone, numbers=plan.numbers, evidence=plan.evidence, scene=plan.scene
+    )
+    return AnyDate(config)
+
+
+def _sets(plan: TrainPlan, patch_px: int) -> tuple[Mixed, Mixed, list[tuple[PatchSource, Any]]]:
+    """Examples to learn from, held-out ones, and the held-out patches that intervals are stretched on."""
+    if not (plan.prior or plan.patches):
+        raise InputError("nothing to learn from", place="train", next_step="give --prior, --patches STORE, or both")
+    seed = plan.options.seed
+    learn: list[Examples] = []
+    held: list[tuple[PatchSource, Any]] = []
+    for path in plan.patches:
+        store = PatchStore(path)
+        split = store.column("split")
+        chosen = [np.flatnonzero(split == SPLITS.index(name)) for name in ("train", "validation")]
+        for name, found in zip(("train", "validation"), chosen, strict=True):
+            if not found.size:
+                step = "sample with more patches, smaller blocks, or a larger share for it"
+                raise InputError(f"no {name} patches", place=str(path), next_step=step)
+        learn.append(Examples(_dataset(store, chosen[0], seed, DESIGN), patch_px=patch_px))
+        held.append((store, chosen[1]))
+    if plan.prior:
+        learn.append(
+            Examples(_dataset(Prior(seed, PRIOR_PATCHES), np.arange(PRIOR_PATCHES), seed, DESIGN), patch_px=patch_px)
+        )
+    if not held:
+        held = [(Prior(seed, HELD_OUT, first=HELD_OUT_FIRST), np.arange(HELD_OUT))]
+    tests = [
+        Examples(_dataset(source, index[:HELD_OUT], seed + 1, DESIGN), patch_px=patch_px, drops=False)
+        for source, index in held
+    ]
+    return Mixed(learn), Mixed(tests), held
+
+
+def _dataset(source: PatchSource, index: Any, seed: int, design: GapDesign) -> PatchDataset:
+    return PatchDataset(source, index, seed=seed, design=design)
+
+
+def _rehearsed(model: AnyDate, sources: Sequence[tuple[PatchSource, Any]], seed: int) -> Rehearsed:
+    """What the model says of hidden looks of held-out patches."""
+    model.train(mode=False)
+    parts, number = [], 0
+    for source, index in sources:
+        chosen = np.random.default_rng(seed).permutation(index)[: CALIBRATED_ON // len(sources)]
+        for n in chosen.tolist():
+            patch = source.read(n)
+            refl_tbyx = patch.refl_tbyx[..., :CROP_PX, :CROP_PX]
+            clear_tyx = clear(patch.fmask_tyx[:, :CROP_PX, :CROP_PX], refl_tbyx)
+            if clear_tyx.any(axis=(1, 2)).sum() > 4:
+                views = [(refl_tbyx, clear_tyx)]
+                found = rehearse(model, views, patch.day_t, slot_b=np.arange(6), sensor_t=patch.sensor_t, seed=n)
+                number += 1
+                parts.append(replace(found, date_r=found.date_r + number * 1_000_000))  # dates of other places
+    if not parts:
+        raise InputError("no held-out patch has enough looks", place="train", next_step="sample longer patches")
+    joined = (np.concatenate([getattr(part, name) for part in parts]) for name in Rehearsed.__dataclass_fields__)
+    return Rehearsed(*joined)
+
+
+def _report(model: AnyDate, result: TrainResult, found: Rehearsed, out: Path) -> TrainReport:
+    inside = (found.truth_rb >= found.quantile_rlb[:, 0]) & (found.truth_rb <= found.quantile_rlb[:, 4])
+    held_out = [loss for _, loss in result.held_out]
+    return TrainReport(
+        str(out),
+        sum(p.numel() for p in model.parameters()),
+        result.steps,
+        result.best_step,
+        round(result.seconds, 1),
+        result.stopped,
+        held_out[0] if held_out else None,
+        min(held_out) if held_out else None,
+        round(float(inside.mean()), 4),
+        result.unclipped,
+    )
+
+
+def _write(
+    model: AnyDate, stretch: Stretch, plan: TrainPlan, result: TrainResult, report: TrainReport, out: Path
+) -> None:
+    """All files of the checkpoint, aside first; the weights, which make it one, come last."""
+    aside = out / "model.part"
+    shutil.rmtree(aside, ignore_errors=True)
+    model.save_pretrained(aside)
+    (aside / CALIBRATION).write_text(json.dumps(asdict(stretch)) + "\n", "utf-8")
+    write_card(aside, plan, result, report)
+    for path in sorted(aside.iterdir(), key=lambda one: one.suffix == ".safetensors"):
+        path.replace(out / path.name)
+    aside.rmdir()
+    log.info("%s: checkpoint written", out)
