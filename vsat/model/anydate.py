@@ -251,6 +251,13 @@ class AnyDate(PreTrainedModel):  # type: ignore[no-untyped-call]
         return cast(Tensor, self.backbone(**options).last_hidden_state)
 
 
+def new_model(config: AnyDateConfig, *, seed: int) -> AnyDate:
+    """A model with random weights, the same for the same seed."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return AnyDate(config)
+
+
 def _backbone(config: AnyDateConfig) -> nn.Module:
     if config.backbone == "gpt2":
         return GPT2Model(

@@ -3,6 +3,7 @@
 Axes: as in `tokens`; e examples of a batch, whose sequences are laid end to end.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -107,6 +108,26 @@ class Examples(Dataset[Example]):
         if not self.drops or rng.random() >= DROP_BANDS:
             return np.arange(BANDS)
         return np.sort(rng.choice(BANDS, rng.integers(LEAST_BANDS, BANDS), replace=False))
+
+
+class Mixed(Dataset[Example]):
+    """Several sets of examples in turn: sample n is of set n modulo their number."""
+
+    def __init__(self, parts: Sequence[Examples]) -> None:
+        self.parts = parts
+
+    def __len__(self) -> int:
+        return max(map(len, self.parts)) * len(self.parts)
+
+    def __getitem__(self, item: int) -> Example:
+        """One example."""
+        part = self.parts[item % len(self.parts)]
+        return part[item // len(self.parts) % len(part)]
+
+    def set_epoch(self, epoch: int) -> None:
+        """Other gaps from now on."""
+        for part in self.parts:
+            part.set_epoch(epoch)
 
 
 def _cells(

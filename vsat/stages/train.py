@@ -12,22 +12,21 @@ import logging
 import os
 import shutil
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from vsat.core.gaps import GapDesign
 from vsat.core.masks import clear
 from vsat.core.splits import SPLITS
 from vsat.errors import InputError
 from vsat.io.patch_reader import PatchStore
-from vsat.model.anydate import SIZES, AnyDate, AnyDateConfig
+from vsat.model.anydate import SIZES, AnyDate, AnyDateConfig, new_model
 from vsat.model.checkpoint import CALIBRATION, load_checkpoint
-from vsat.model.dataset import PatchDataset, PatchSource, Sample
-from vsat.model.examples import DESIGN, Examples, collate
+from vsat.model.dataset import PatchDataset, PatchSource
+from vsat.model.examples import DESIGN, Examples, Mixed, collate
 from vsat.model.options import TrainOptions, TrainResult
 from vsat.model.prior import Prior
 from vsat.model.rehearsal import Rehearsed, Stretch, rehearse, stretch_of
@@ -65,7 +64,7 @@ class TrainPlan:
     numbers: str = "asinh"
     evidence: bool = True
     scene: bool = True
-    options: TrainOptions = TrainOptions()
+    options: TrainOptions = field(default_factory=TrainOptions)
 
 
 @dataclass(frozen=True)
@@ -95,26 +94,6 @@ class TrainReport:
         )
 
 
-class Mixed(torch.utils.data.Dataset[Sample]):
-    """Several sets of examples in turn: sample n is of set n modulo their number."""
-
-    def __init__(self, parts: Sequence[Examples]) -> None:
-        self.parts = parts
-
-    def __len__(self) -> int:
-        return min(max(map(len, self.parts)) * len(self.parts), PRIOR_PATCHES)
-
-    def __getitem__(self, item: int) -> Sample:
-        """One example."""
-        part = self.parts[item % len(self.parts)]
-        return part[item // len(self.parts) % len(part)]
-
-    def set_epoch(self, epoch: int) -> None:
-        """Other gaps from now on."""
-        for part in self.parts:
-            part.set_epoch(epoch)
-
-
 def train(plan: TrainPlan, out: Path, *, progress: Progress | None = None) -> TrainReport:
     """The folder `out` holds a trained checkpoint; a run that was killed goes on from its last whole save.
 
@@ -142,11 +121,10 @@ def _model(plan: TrainPlan) -> AnyDate:
         return load_checkpoint(plan.init, device="cpu").model
     if plan.size not in SIZES:
         raise InputError(f"no size {plan.size!r}", place="--size", next_step=f"choose among {', '.join(SIZES)}")
-    torch.manual_seed(plan.options.seed)
     config = AnyDateConfig.of_size(
         plan.size, backbone=plan.backbone, numbers=plan.numbers, evidence=plan.evidence, scene=plan.scene
     )
-    return AnyDate(config)
+    return new_model(config, seed=plan.options.seed)
 
 
 def _sets(plan: TrainPlan, patch_px: int) -> tuple[Mixed, Mixed, list[tuple[PatchSource, Any]]]:
