@@ -43,9 +43,9 @@ def finish(aside: Path) -> Path:
         OSError: the disk is full or the folder cannot be written.
     """
     _sync_tree(aside)
-    marker = aside / MARKER
-    with marker.open("w", encoding="utf-8") as file:
-        json.dump({"sha256": {path.name: _sha256(path) for path in _files(aside)}}, file, indent=1)
+    written = {path.name: _sha256(path) for path in _files(aside)}
+    with (aside / MARKER).open("w", encoding="utf-8") as file:
+        json.dump({"sha256": written}, file, indent=1)
         file.flush()
         os.fsync(file.fileno())
     _sync_folder(aside)

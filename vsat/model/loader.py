@@ -134,9 +134,9 @@ class StepLoader(PatchLoader):
         while made < self.length:
             epoch, batch = divmod(made, self.per_epoch)
             self.load_state_dict({"epoch": epoch, "position": batch * self.batch_size})
-            for sample in itertools.islice(super().__iter__(), self.per_epoch - batch):
+            for each in itertools.islice(super().__iter__(), min(self.per_epoch - batch, self.length - made)):
                 made += 1
-                yield sample
+                yield each
 
 
 class EverySample(PatchSampler):

@@ -6,6 +6,9 @@ from typing import Literal
 from vsat.errors import InputError
 from vsat.model.optimizers import LEARNING_RATE, WEIGHT_DECAY, Name
 
+COUNTS = ("steps", "batch", "accumulate", "save_every", "evaluate_every", "hessian_every", "threads")
+POSITIVE = ("lr", "clip", "minutes", "patience")
+
 
 @dataclass(frozen=True)
 class TrainOptions:
@@ -47,13 +50,11 @@ class TrainOptions:
     threads: int = 1
 
     def __post_init__(self) -> None:
-        counts = ("steps", "batch", "accumulate", "save_every", "evaluate_every", "hessian_every", "threads")
-        wrong = [name for name in counts if getattr(self, name) < 1]
-        wrong += [name for name in ("lr", "clip", "minutes", "patience") if (getattr(self, name) or 1) <= 0]
-        wrong += [name for name in ("warmup", "floor") if not 0 <= getattr(self, name) <= 1]
-        wrong += [] if self.optimizer in LEARNING_RATE else ["optimizer"]
-        if wrong or self.seed < 0:
-            name = (wrong or ["seed"])[0]
+        sound: dict[str, bool] = {name: getattr(self, name) >= 1 for name in COUNTS}
+        sound |= {name: (value := getattr(self, name)) is None or value > 0 for name in POSITIVE}
+        sound |= {name: 0 <= getattr(self, name) <= 1 for name in ("warmup", "floor")}
+        sound |= {"optimizer": self.optimizer in LEARNING_RATE, "seed": self.seed >= 0, "weight_decay": (self.weight_decay or 0) >= 0}
+        for name in (name for name, is_sound in sound.items() if not is_sound):
             step = f"the optimisers are {', '.join(LEARNING_RATE)}" if name == "optimizer" else "give a sensible value"
             raise InputError(f"{getattr(self, name)!r} is of no use", place=name, next_step=step)
 

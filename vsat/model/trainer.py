@@ -24,6 +24,7 @@ from torch.optim import Optimizer
 from transformers import PreTrainedModel, Trainer, TrainerCallback, TrainingArguments, set_seed
 from transformers.integrations.integration_utils import TensorBoardCallback
 from transformers.trainer_callback import PrinterCallback, TrainerControl, TrainerState
+from transformers.utils import logging as transformers_logging
 
 from vsat.errors import StoreError, VsatError
 from vsat.model import checkpoint
@@ -191,7 +192,8 @@ class StepTrainer(Trainer):
         with _writing(aside):
             self._save_rng_state(str(aside))
             if is_first:
-                self.net.save_pretrained(aside)
+                with _no_bars():
+                    self.net.save_pretrained(aside)
                 self._save_optimizer_and_scheduler(str(aside))
                 self.state.save_to_json(str(aside / STATE))
                 (aside / RUN).write_text(json.dumps({"run": self.run, "seconds": self.seconds}), encoding="utf-8")
@@ -304,6 +306,17 @@ class StepTrainer(Trainer):
         # what a killed run showed beyond its last checkpoint is taken back
         writer = SummaryWriter(log_dir=str(self.out / "logs"), purge_step=self.first_step + 1)
         self.add_callback(TensorBoardCallback(writer))  # type: ignore[no-untyped-call]
+
+
+@contextmanager
+def _no_bars() -> Iterator[None]:
+    shown = transformers_logging.is_progress_bar_enabled()
+    transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    try:
+        yield
+    finally:
+        if shown:
+            transformers_logging.enable_progress_bar()  # type: ignore[no-untyped-call]
 
 
 @contextmanager
