@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from tiny_model import UNSCORED, Points, TinyModel, TinyOutput, collate, tiny_model
 from torch.optim import AdamW
 
-from tiny_model import UNSCORED, Points, TinyModel, TinyOutput, collate, tiny_model
 from vsat.errors import InputError, StoreError, VsatError
 from vsat.model import checkpoint
 from vsat.model.dataset import PatchSampler, Sample
@@ -277,11 +277,13 @@ def test_minutes_end_a_run_that_then_goes_on(tmp_path: Path) -> None:
 def test_a_changed_option_is_told_with_both_values(tmp_path: Path) -> None:
     with pytest.raises(Killed):
         run(tmp_path, OPTIONS, until=5)
-    for changed in ({"optimizer": "muon"}, {"seed": 3}, {"batch": 4}, {"lr": 0.5}, {"steps": 20}, {"weight_decay": 0.3}):
-        ((name, value),) = changed.items()
+    others: dict[str, Any] = {
+        "optimizer": "muon", "seed": 3, "batch": 4, "lr": 0.5, "steps": 20, "weight_decay": 0.3, "accumulate": 2,
+    }  # fmt: skip
+    for name, value in others.items():
         was = 0.1 if name == "weight_decay" else getattr(OPTIONS, name)
         with pytest.raises(InputError, match=f"{name} was {was!r} and is {value!r} now"):
-            run(tmp_path, replace(OPTIONS, **changed))
+            run(tmp_path, replace(OPTIONS, **{name: value}))
     with pytest.raises(InputError, match="samples was 40 and is 48 now"):
         run(tmp_path, OPTIONS, train_set=Points(48))
     with pytest.raises(InputError, match="parameters was"):
@@ -512,7 +514,7 @@ def test_processes_share_what_one_has_and_leave_no_held_out_sample() -> None:
 
     assert [one | other for one, other in zip(indices(0, 2), indices(1, 2), strict=True)] == indices(0, 1)
     found = [EverySample(11, rank=rank, world=3).order().tolist() for rank in range(3)]
-    assert sorted(sum(found, [])) == list(range(11)) and [len(part) for part in found] == [4, 4, 3]
+    assert {item for part in found for item in part} == set(range(11)) and [len(part) for part in found] == [4, 4, 3]
 
 
 def test_bf16_learns_too(tmp_path: Path) -> None:

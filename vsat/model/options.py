@@ -53,7 +53,8 @@ class TrainOptions:
         sound: dict[str, bool] = {name: getattr(self, name) >= 1 for name in COUNTS}
         sound |= {name: (value := getattr(self, name)) is None or value > 0 for name in POSITIVE}
         sound |= {name: 0 <= getattr(self, name) <= 1 for name in ("warmup", "floor")}
-        sound |= {"optimizer": self.optimizer in LEARNING_RATE, "seed": self.seed >= 0, "weight_decay": (self.weight_decay or 0) >= 0}
+        sound |= {name: (getattr(self, name) or 0) >= 0 for name in ("seed", "weight_decay")}
+        sound |= {"optimizer": self.optimizer in LEARNING_RATE}
         for name in (name for name, is_sound in sound.items() if not is_sound):
             step = f"the optimisers are {', '.join(LEARNING_RATE)}" if name == "optimizer" else "give a sensible value"
             raise InputError(f"{getattr(self, name)!r} is of no use", place=name, next_step=step)
