@@ -286,8 +286,13 @@ def test_a_changed_option_is_told_with_both_values(tmp_path: Path) -> None:
             run(tmp_path, replace(OPTIONS, **{name: value}))
     with pytest.raises(InputError, match="samples was 40 and is 48 now"):
         run(tmp_path, OPTIONS, train_set=Points(48))
-    with pytest.raises(InputError, match="parameters was"):
+    with pytest.raises(InputError, match=r"parameters was '996 laid out as \w+' and is '380 laid out"):
         run(tmp_path, OPTIONS, model=tiny_model(width=8))
+    renamed = tiny_model()
+    renamed.answer = renamed.head  # of the same size, and none of its weights would be loaded
+    del renamed.head
+    with pytest.raises(InputError, match="parameters was '996 laid out as"):
+        run(tmp_path, OPTIONS, model=renamed)
     _, result = run(tmp_path, replace(OPTIONS, save_every=7, evaluate_every=6, patience=9, minutes=9.0, threads=2))
     assert [step for step, _ in result.losses] == list(range(1, 13))
 
@@ -537,7 +542,7 @@ def test_bf16_learns_too(tmp_path: Path) -> None:
 def test_tensorboard_shows_each_step_once_though_a_run_was_killed(tmp_path: Path) -> None:
     events = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
     with pytest.raises(Killed):
-        run(tmp_path, OPTIONS, until=7)
+        run(tmp_path, OPTIONS, until=8)  # step 7 was shown, and not saved
     _, result = run(tmp_path, OPTIONS)
     seen = events.EventAccumulator(str(tmp_path / "logs")).Reload()
     shown = [(event.step, event.value) for event in seen.Scalars("train/loss")]

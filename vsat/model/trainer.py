@@ -155,7 +155,7 @@ class StepTrainer(Trainer):
         return torch.tensor(loss, device=self.args.device)
 
     def _get_grad_norm(self, model: Any, grad_norm: Any = None) -> Any:
-        """The gradient's norm before clipping. Between it and the step nothing else happens."""
+        """The gradient's norm before clipping; Trainer asks for it last before the optimiser moves anything."""
         norm = super()._get_grad_norm(model, grad_norm)  # type: ignore[no-untyped-call]
         if not math.isfinite(norm):
             self._stop(f"the gradient of step {self.state.global_step + 1} is not finite", self.indices)

@@ -1,5 +1,6 @@
 """Training that goes on: whatever ended a run, the next one comes to the same weights, on a CPU to the bit."""
 
+import hashlib
 import json
 import logging
 import math
@@ -54,6 +55,7 @@ def train(
         VsatError: a loss or gradient is not finite. Nothing was saved after it.
         StoreError: a checkpoint could not be written; those before it are whole.
     """
+    assert held_out is not train_set, "an evaluation sets its epoch"
     args = _arguments(options, out)
     run = _run_of(model, train_set, options, args.world_size)
     if len(train_set) < (needed := options.batch * options.accumulate * args.world_size):
@@ -81,7 +83,8 @@ def _arguments(options: TrainOptions, out: Path) -> TrainingArguments:
 def _run_of(model: PreTrainedModel, train_set: Samples, options: TrainOptions, processes: int) -> dict[str, Any]:
     """What must stay as it is for a run to go on."""
     fixed = {name: value for name, value in asdict(options).items() if name not in FREE}
-    parameters = sum(p.numel() for p in model.parameters())
+    layout = repr([(name, tuple(p.shape)) for name, p in model.named_parameters()]).encode()
+    parameters = f"{sum(p.numel() for p in model.parameters())} laid out as {hashlib.sha256(layout).hexdigest()[:8]}"
     sizes = {"processes": processes, "samples": len(train_set), "parameters": parameters}
     return fixed | {"lr": options.peak, "weight_decay": options.decay} | sizes
 
