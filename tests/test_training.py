@@ -16,7 +16,7 @@ from torch.optim import AdamW
 from training_runs import HELD_OUT, OPTIONS, Killed, batches_of, lr_of, run
 
 from vsat.errors import InputError, VsatError
-from vsat.model import checkpoint
+from vsat.model import saves
 from vsat.model.dataset import Sample
 from vsat.model.optimizers import ADAMW_BETAS
 from vsat.model.sophia import SophiaG
@@ -164,7 +164,7 @@ def test_a_loss_that_is_not_finite_names_step_and_samples(tmp_path: Path) -> Non
         run(tmp_path, options, train_set=Points(lost=[lost]))
     named = ", ".join(map(str, sorted(batch["index"].tolist())))
     assert f"the loss of step {step + 1} is not finite; samples {named}" in error.value.problem
-    assert max(checkpoint.steps(tmp_path), default=0) == step
+    assert max(saves.steps(tmp_path), default=0) == step
 
 
 class Steep(TinyModel):
@@ -185,13 +185,13 @@ def test_a_gradient_that_is_not_finite_names_step_and_samples(optimizer: Any, tm
     with pytest.raises(VsatError, match=f"the gradient of step {step + 1} is not finite") as error:
         run(tmp_path, options, model=Steep(tiny_model().config))
     assert ", ".join(map(str, samples)) in error.value.problem
-    assert max(checkpoint.steps(tmp_path), default=0) == step
+    assert max(saves.steps(tmp_path), default=0) == step
 
 
 def test_a_held_out_loss_that_is_not_finite_names_samples(tmp_path: Path) -> None:
     with pytest.raises(VsatError, match="the held-out loss after step 3 is not finite; samples 8, 9, 10"):
         run(tmp_path, OPTIONS, held_out=Points(11, seed=1, lost=[9]))
-    assert checkpoint.steps(tmp_path) == set()
+    assert saves.steps(tmp_path) == set()
 
 
 class Unscored(Points):

@@ -14,7 +14,7 @@ from tiny_model import Points, TinyModel, tiny_model
 from training_runs import OPTIONS, Killed, run, same
 
 from vsat.errors import InputError, StoreError
-from vsat.model import checkpoint
+from vsat.model import saves
 
 # Going on
 
@@ -33,7 +33,7 @@ def test_a_killed_run_goes_on_to_the_bit(
     whole, wanted = run(tmp_path / "whole", options, model=fresh())
     with pytest.raises(Killed):
         run(tmp_path / "killed", options, model=fresh(), until=until)
-    saved = max(checkpoint.steps(tmp_path / "killed"), default=0)
+    saved = max(saves.steps(tmp_path / "killed"), default=0)
     assert (until - 1) // 4 * 4 <= saved < until
     torch.manual_seed(99)  # what happened in between
     assert "going on from" not in caplog.text
@@ -73,7 +73,7 @@ def test_a_finished_run_is_not_run_again(tmp_path: Path) -> None:
 def test_minutes_end_a_run_that_then_goes_on(tmp_path: Path) -> None:
     _, stopped = run(tmp_path / "late", replace(OPTIONS, minutes=1e-9))
     assert (stopped.stopped, stopped.steps) == ("minutes", 1)
-    assert checkpoint.steps(tmp_path / "late") == {1}
+    assert saves.steps(tmp_path / "late") == {1}
     model, result = run(tmp_path / "late", OPTIONS)
     assert result.stopped == "steps"
     assert same(model, run(tmp_path / "whole", OPTIONS)[0])
@@ -110,7 +110,7 @@ def test_two_checkpoints_are_kept_and_the_best(tmp_path: Path) -> None:
     model, result = run(tmp_path, replace(OPTIONS, lr=0.1, steps=16), held_out=Points(30, seed=1, rule=7))
     losses = dict(result.held_out)
     assert result.best_step == min(losses, key=lambda step: losses[step]) < 12
-    assert checkpoint.steps(tmp_path) == {result.best_step, 12, 16}
+    assert saves.steps(tmp_path) == {result.best_step, 12, 16}
     assert same(model, TinyModel.from_pretrained(tmp_path / f"checkpoint-{result.best_step}"))
     assert not same(model, TinyModel.from_pretrained(tmp_path / "checkpoint-16"))
 
@@ -158,7 +158,7 @@ def test_a_torn_checkpoint_is_left_out(
     out = tmp_path / "torn"
     with pytest.raises(Killed):
         run(out, OPTIONS, until=11)
-    assert checkpoint.steps(out) >= {8, 9}
+    assert saves.steps(out) >= {8, 9}
     tear(out / "checkpoint-9")
     model, result = run(out, OPTIONS)
     assert f"{out / 'checkpoint-9'}" in caplog.text and f"going on from {out / 'checkpoint-8'}" in caplog.text
@@ -171,7 +171,7 @@ def test_a_lost_best_checkpoint_is_told_and_done_without(tmp_path: Path, caplog:
     options, worse = replace(OPTIONS, lr=0.1, steps=20), Points(30, seed=1, rule=7)
     with pytest.raises(Killed):
         run(tmp_path, options, held_out=worse, until=17)
-    best = min(checkpoint.steps(tmp_path))
+    best = min(saves.steps(tmp_path))
     _flipped(tmp_path / f"checkpoint-{best}")
     _, result = run(tmp_path, options, held_out=worse)
     assert f"the best checkpoint, of step {best}, is lost" in caplog.text
@@ -189,5 +189,5 @@ def test_a_full_disk_leaves_the_checkpoints_before(tmp_path: Path) -> None:
             run(tmp_path, OPTIONS)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-    assert checkpoint.newest(tmp_path) == tmp_path / "checkpoint-4"
+    assert saves.newest(tmp_path) == tmp_path / "checkpoint-4"
     assert same(run(tmp_path, OPTIONS)[0], run(tmp_path / "whole", OPTIONS)[0])

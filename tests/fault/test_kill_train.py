@@ -11,7 +11,7 @@ import pytest
 from fault import killer
 from fault.training import OPTIONS, learn
 
-from vsat.model import checkpoint
+from vsat.model import saves
 
 pytestmark = [pytest.mark.fault, pytest.mark.slow]
 AT_WRITES, AT_TIMES = 12, 10
@@ -24,14 +24,14 @@ def told(path: Path) -> list[int]:
 
 def weights(out: Path) -> tuple[bytes, ...]:
     """Of the best step, that the run ended with, and of the last."""
-    last = checkpoint.folder_of(out, OPTIONS.steps)
+    last = saves.folder_of(out, OPTIONS.steps)
     return tuple((folder / "model.safetensors").read_bytes() for folder in (out / "trained", last))
 
 
 def saved(out: Path) -> int:
     """The newest step that can be gone on from; every folder that has a checkpoint's name is whole."""
-    steps = checkpoint.steps(out)
-    assert [checkpoint.what_is_wrong(checkpoint.folder_of(out, step)) for step in steps] == [""] * len(steps)
+    steps = saves.steps(out)
+    assert [saves.what_is_wrong(saves.folder_of(out, step)) for step in steps] == [""] * len(steps)
     return max(steps, default=NOTHING)
 
 

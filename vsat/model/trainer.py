@@ -27,7 +27,7 @@ from transformers.trainer_callback import PrinterCallback, TrainerControl, Train
 from transformers.utils import logging as transformers_logging
 
 from vsat.errors import StoreError, VsatError
-from vsat.model import checkpoint
+from vsat.model import saves
 from vsat.model.dataset import PatchSampler, Sample
 from vsat.model.loader import EverySample, PatchLoader, Samples, StepLoader
 from vsat.model.optimizers import make_optimizer
@@ -90,7 +90,7 @@ class StepTrainer(Trainer):
         last = self.state.global_step
         best = self.state.best_global_step or last
         if best != last or last == self.first_step:
-            self._load_from_checkpoint(str(checkpoint.folder_of(self.out, best)))
+            self._load_from_checkpoint(str(saves.folder_of(self.out, best)))
         ended: Literal["patience", "minutes"] = "patience" if self.is_out_of_patience else "minutes"
         return TrainResult(
             steps=last,
@@ -117,7 +117,7 @@ class StepTrainer(Trainer):
         """Where the best checkpoint has been damaged since, let the next evaluation be the best."""
         if state.best_global_step is None:
             return
-        problem = checkpoint.what_is_wrong(checkpoint.folder_of(self.out, state.best_global_step))
+        problem = saves.what_is_wrong(saves.folder_of(self.out, state.best_global_step))
         if problem:
             log.warning("the best checkpoint, of step %d, is lost: %s", state.best_global_step, problem)
             state.best_global_step = state.best_metric = None
@@ -184,10 +184,10 @@ class StepTrainer(Trainer):
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
         """Aside first; the first process writes all but the other processes' random numbers."""
         step, is_first = self.state.global_step, self.args.process_index == 0
-        aside = checkpoint.folder_of(self.out, step, aside=True)
+        aside = saves.folder_of(self.out, step, aside=True)
         with _writing(aside):
             if is_first:
-                checkpoint.begin(aside)
+                saves.begin(aside)
         self.accelerator.wait_for_everyone()
         with _writing(aside):
             self._save_rng_state(str(aside))
@@ -200,9 +200,9 @@ class StepTrainer(Trainer):
         self.accelerator.wait_for_everyone()
         with _writing(aside):
             if is_first:
-                checkpoint.finish(aside)
-                newest = sorted(checkpoint.steps(self.out))[-KEPT:]
-                checkpoint.keep(self.out, {*newest, self.state.best_global_step or step})
+                saves.finish(aside)
+                newest = sorted(saves.steps(self.out))[-KEPT:]
+                saves.keep(self.out, {*newest, self.state.best_global_step or step})
         self.accelerator.wait_for_everyone()
 
     # Parts of them

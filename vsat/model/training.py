@@ -14,7 +14,7 @@ from torch import distributed
 from transformers import PreTrainedModel, TrainingArguments
 
 from vsat.errors import InputError
-from vsat.model import checkpoint
+from vsat.model import saves
 from vsat.model.dataset import Sample
 from vsat.model.loader import Samples
 from vsat.model.options import TrainOptions, TrainResult
@@ -91,7 +91,7 @@ def _run_of(model: PreTrainedModel, train_set: Samples, options: TrainOptions, p
 
 def _begun(out: Path, run: dict[str, Any], *, first: bool) -> Path | None:
     """The checkpoint to go on from, the same for all processes: the first one looks."""
-    found = [checkpoint.newest(out) if first else None]
+    found = [saves.newest(out) if first else None]
     if run["processes"] > 1:
         distributed.broadcast_object_list(found)
     if found[0] is None:
