@@ -1,0 +1,350 @@
+"""transformers' Trainer, as vsat needs it: the loss of a step is the mean over its scored values, whatever its batches are.
+
+Gradients are summed over all scored values of a step, of its accumulated batches and of all processes, and divided once
+by their number. Sophia's second pass, batches in a fixed order, whole checkpoints, and an end where a loss is not finite.
+Nothing here reaches the network.
+"""
+
+import importlib.util
+import json
+import logging
+import math
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, NoReturn
+
+import numpy as np
+import torch
+from safetensors import SafetensorError
+from torch import distributed
+from torch.optim import Optimizer
+from transformers import PreTrainedModel, Trainer, TrainerCallback, TrainingArguments, set_seed
+from transformers.integrations.integration_utils import TensorBoardCallback
+from transformers.trainer_callback import PrinterCallback, TrainerControl, TrainerState
+from transformers.utils import logging as transformers_logging
+
+from vsat.errors import StoreError, VsatError
+from vsat.model import saves
+from vsat.model.dataset import PatchSampler, Sample
+from vsat.model.loader import EverySample, PatchLoader, Samples, StepLoader
+from vsat.model.optimizers import make_optimizer
+from vsat.model.options import TrainOptions, TrainResult
+
+log = logging.getLogger(__name__)
+
+KEPT = 2  # checkpoints, and the best one
+STATE, RUN, HELD_OUT = "trainer_state.json", "run.json", "eval_loss"
+
+
+@dataclass(frozen=True)
+class TrainData:
+    """What a model learns from, what it is measured on (or None), and what makes batches of their samples."""
+
+    train_set: Samples
+    held_out: Samples | None
+    collate: Callable[[list[Sample]], Sample]
+
+
+class StepTrainer(Trainer):
+    """Trains as far as `options` say.
+
+    Args:
+        model, options, data: see `training.train`.
+        args: for Trainer; its strategies are all "no", for `_Pace` says when what is done.
+        run: kept with each checkpoint, as it is.
+        begun: the checkpoint to go on from, or None.
+        report: told (steps done, steps in all) by the first process.
+    """
+
+    state: TrainerState
+    control: TrainerControl
+
+    def __init__(
+        self, model: PreTrainedModel, args: TrainingArguments, options: TrainOptions, data: TrainData,
+        run: dict[str, Any], begun: Path | None, report: Callable[[int, int], None] | None,
+    ) -> None:  # fmt: skip
+        self.started, self.earlier, self.late = time.monotonic(), 0.0, False
+        self.options, self.data, self.run, self.begun, self.report = options, data, run, begun, report
+        self.net: Any = model
+        self.out = Path(str(args.output_dir))
+        self.seen: list[tuple[Sample, torch.Tensor, torch.Tensor]] = []  # of this step: batch, summed loss, count
+        super().__init__(model=model, args=args)
+        set_seed(options.seed + args.process_index)  # other dropout in each process
+        if begun is not None:
+            self.state = TrainerState.load_from_json(str(begun / STATE))
+            self.forget_lost_best(self.state)
+            self.earlier = json.loads((begun / RUN).read_text(encoding="utf-8"))["seconds"]
+        self.first_step = self.state.global_step
+        self.remove_callback(PrinterCallback)
+        self.add_callback(_Pace(self))
+        if args.process_index == 0:
+            self._add_tensorboard()
+
+    def finished(self) -> TrainResult:
+        """Train what is left to train; the model then has the best weights."""
+        if self.first_step < self.options.steps and not self.is_out_of_patience:
+            self.train(resume_from_checkpoint=str(self.begun) if self.begun else None)
+        last = self.state.global_step
+        best = self.state.best_global_step or last
+        if best != last or last == self.first_step:
+            self._load_from_checkpoint(str(saves.folder_of(self.out, best)))
+        ended: Literal["patience", "minutes"] = "patience" if self.is_out_of_patience else "minutes"
+        return TrainResult(
+            steps=last,
+            seconds=self.seconds,
+            losses=self._logged("loss"),
+            held_out=self._logged(HELD_OUT),
+            best_step=best,
+            unclipped=next((share for _, share in reversed(self._logged("unclipped"))), None),
+            stopped="steps" if last >= self.options.steps else ended,
+        )
+
+    @property
+    def seconds(self) -> float:
+        """That training took; pauses between runs are left out."""
+        return self.earlier + time.monotonic() - self.started
+
+    @property
+    def is_out_of_patience(self) -> bool:
+        """Whether as many evaluations as there is patience for have passed since the best one."""
+        since = [step for step, _ in self._logged(HELD_OUT) if step > (self.state.best_global_step or 0)]
+        return self.options.patience is not None and len(since) >= self.options.patience
+
+    def forget_lost_best(self, state: TrainerState) -> None:
+        """Where the best checkpoint has been damaged since, let the next evaluation be the best."""
+        if state.best_global_step is None:
+            return
+        problem = saves.what_is_wrong(saves.folder_of(self.out, state.best_global_step))
+        if problem:
+            log.warning("the best checkpoint, of step %d, is lost: %s", state.best_global_step, problem)
+            state.best_global_step = state.best_metric = None
+
+    # What Trainer asks for
+
+    def get_train_dataloader(self) -> Any:
+        """Batches of the steps that are left."""
+        options, data, args = self.options, self.data, self.args
+        order = PatchSampler(len(data.train_set), seed=options.seed, rank=args.process_index, world=args.world_size)
+        return StepLoader(
+            data.train_set, order, batch_size=options.batch, accumulate=options.accumulate, steps=options.steps,
+            done=self.first_step, threads=options.threads, pin=torch.cuda.is_available(), collate=data.collate,
+        )  # fmt: skip
+
+    def create_optimizer(self, model: Any = None) -> Optimizer:
+        """The one that the options name; it stays `raw` when accelerate has wrapped it."""
+        options = self.options
+        self.raw: Any = make_optimizer(
+            options.optimizer, self.net, lr=options.peak, weight_decay=options.decay,
+            hessian_every=options.hessian_every,
+        )  # fmt: skip
+        self.optimizer = self.raw
+        return self.optimizer
+
+    def training_step(self, model: Any, inputs: Any, num_items_in_batch: Any = None) -> torch.Tensor:
+        """Add a batch's gradients to the step's; with the step's last batch the step's loss is returned, else 0."""
+        model.train()
+        batch = self._prepare_inputs(inputs)
+        outputs = model(**batch)
+        summed = outputs.loss.float() * outputs.count
+        self.accelerator.backward(summed)
+        self.seen.append((batch, summed.detach(), outputs.count))
+        loss = self._close_step() if self.accelerator.sync_gradients else 0.0
+        return torch.tensor(loss, device=self.args.device)
+
+    def _get_grad_norm(self, model: Any, grad_norm: Any = None) -> Any:
+        """The gradient's norm before clipping; Trainer asks for it last before the optimiser moves anything."""
+        norm = super()._get_grad_norm(model, grad_norm)  # type: ignore[no-untyped-call]
+        if not math.isfinite(norm):
+            self._stop(f"the gradient of step {self.state.global_step + 1} is not finite", self.indices)
+        return norm
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """Keep and show numbers of this step."""
+        share = self.raw.unclipped if "loss" in logs and self.options.optimizer == "sophia" else math.nan
+        super().log(logs if math.isnan(share) else logs | {"unclipped": share}, start_time)
+
+    def evaluate(
+        self, eval_dataset: Any = None, ignore_keys: Any = None, metric_key_prefix: str = "eval"
+    ) -> dict[str, float]:
+        """Held-out loss; a new best one, and the end of patience, are saved."""
+        loss, step = self._held_out_loss(), self.state.global_step
+        log.info("step %d of %d, %.0f s: held-out loss %.6g", step, self.options.steps, self.seconds, loss)
+        self.log({HELD_OUT: loss})
+        self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, {HELD_OUT: loss})
+        if self.state.best_metric is None or loss < self.state.best_metric:
+            self.state.best_metric, self.state.best_global_step = loss, step
+            self.control.should_save = True
+        elif self.is_out_of_patience:
+            self.control.should_save = self.control.should_training_stop = True
+        return {HELD_OUT: loss}
+
+    def _save_checkpoint(self, model: Any, trial: Any) -> None:
+        """Aside first; the first process writes all but the other processes' random numbers."""
+        step, is_first = self.state.global_step, self.args.process_index == 0
+        aside = saves.folder_of(self.out, step, aside=True)
+        with _writing(aside):
+            if is_first:
+                saves.begin(aside)
+        self.accelerator.wait_for_everyone()
+        with _writing(aside):
+            self._save_rng_state(str(aside))
+            if is_first:
+                with _no_bars():
+                    self.net.save_pretrained(aside)
+                self._save_optimizer_and_scheduler(str(aside))
+                self.state.save_to_json(str(aside / STATE))
+                (aside / RUN).write_text(json.dumps({"run": self.run, "seconds": self.seconds}), encoding="utf-8")
+        self.accelerator.wait_for_everyone()
+        with _writing(aside):
+            if is_first:
+                saves.finish(aside)
+                newest = sorted(saves.steps(self.out))[-KEPT:]
+                saves.keep(self.out, {*newest, self.state.best_global_step or step})
+        self.accelerator.wait_for_everyone()
+
+    # Parts of them
+
+    def _close_step(self) -> float:
+        """Make of the step's summed gradients those of its mean loss, and return that."""
+        self.late = self.options.minutes is not None and time.monotonic() - self.started > 60 * self.options.minutes
+        seen, self.seen = self.seen, []
+        self.indices = [int(index) for batch, _, _ in seen for index in batch["index"]]
+        total, count, late = self._over_processes(
+            [sum(float(summed) for _, summed, _ in seen), sum(int(count) for _, _, count in seen), self.late]
+        )
+        self.late, step = late > 0, self.state.global_step + 1
+        if not math.isfinite(total):
+            lost = [int(index) for batch, summed, _ in seen if not summed.isfinite() for index in batch["index"]]
+            self._stop(f"the loss of step {step} is not finite", lost)
+        if not count:
+            self._stop(f"step {step} has no scored value", self.indices)
+        for p in self.net.parameters():
+            if p.grad is not None:
+                p.grad.mul_(self.args.world_size / count)  # DDP has divided the sum over processes by their number
+        if self.options.optimizer == "sophia" and self.raw.hessian_due:
+            self._estimate_curvature([(batch, int(count)) for batch, _, count in seen], int(count))
+        return total / count
+
+    def _estimate_curvature(self, batches: list[tuple[Sample, int]], count: int) -> None:
+        """Give Sophia the gradient against labels drawn from the model's output, and then the true one again."""
+        step, args = self.state.global_step, self.args
+        seed = np.random.SeedSequence([self.options.seed, step, args.process_index]).generate_state(1)[0]
+        generator = torch.Generator(args.device).manual_seed(int(seed))
+        trained = [p for p in self.net.parameters() if p.requires_grad]
+        true, drawn = [p.grad for p in trained], [torch.zeros_like(p) for p in trained]
+        for batch, scored in batches:
+            with self.accelerator.autocast():
+                loss = self.net.sampled_loss(**batch, generator=generator)
+            # not backward: .grad and DDP's hooks on it are left alone
+            grads = torch.autograd.grad(loss.float() * scored, trained, allow_unused=True)
+            for mean, grad in zip(drawn, grads, strict=True):
+                if grad is not None:
+                    mean.add_(grad, alpha=1 / count)
+        for p, grad in zip(trained, drawn, strict=True):
+            if args.world_size > 1:
+                distributed.all_reduce(grad)
+            p.grad = grad
+        if not all(bool(grad.isfinite().all()) for grad in drawn):
+            self._stop(f"the gradient of step {step + 1} against drawn labels is not finite", self.indices)
+        self.raw.update_hessian(count)
+        for p, before in zip(trained, true, strict=True):
+            p.grad = before
+
+    @torch.no_grad()
+    def _held_out_loss(self) -> float:
+        """Mean over all scored values of the held-out set, the same whatever the batches and processes."""
+        held_out, args, total, scored = self.data.held_out, self.args, 0.0, 0
+        assert held_out is not None
+        order = EverySample(len(held_out), rank=args.process_index, world=args.world_size)
+        loader = PatchLoader(
+            held_out, order, batch_size=self.options.batch, threads=self.options.threads, collate=self.data.collate
+        )
+        loader.set_epoch(0)
+        lost: list[int] = []
+        self.net.eval()
+        for inputs in loader:
+            outputs = self.net(**self._prepare_inputs(inputs))
+            summed = float(outputs.loss) * int(outputs.count)
+            lost += [] if math.isfinite(summed) else inputs["index"].tolist()
+            total, scored = total + summed, scored + int(outputs.count)
+        total, count = self._over_processes([total, scored])
+        if not math.isfinite(total) or not count:
+            problem = "is not finite" if count else "is of no scored value"
+            self._stop(f"the held-out loss after step {self.state.global_step} {problem}", lost)
+        return total / count
+
+    def _over_processes(self, values: Iterable[float]) -> list[float]:
+        """Sums over all processes."""
+        summed = torch.tensor([float(value) for value in values], dtype=torch.float64, device=self.args.device)
+        if self.args.world_size > 1:
+            distributed.all_reduce(summed)
+        return [float(value) for value in summed]
+
+    def _stop(self, problem: str, indices: list[int]) -> NoReturn:
+        """End in all processes alike, with the indices of all of them."""
+        everywhere: list[list[int]] = [[] for _ in range(self.args.world_size)]
+        if self.args.world_size > 1:
+            distributed.all_gather_object(everywhere, indices)
+        else:
+            everywhere = [indices]
+        named = ", ".join(map(str, sorted({index for found in everywhere for index in found})))
+        step = f"look at these samples, or try a smaller lr; checkpoints in {self.out} are from before it"
+        raise VsatError(f"{problem}; samples {named}", place="training", next_step=step)
+
+    def _logged(self, name: str) -> list[tuple[int, float]]:
+        return [(int(entry["step"]), float(entry[name])) for entry in self.state.log_history if name in entry]
+
+    def _add_tensorboard(self) -> None:
+        if importlib.util.find_spec("tensorboard") is None:
+            log.warning("no TensorBoard files are written: tensorboard is not installed")
+            return
+        from torch.utils.tensorboard import SummaryWriter
+
+        # what a killed run showed beyond its last checkpoint is taken back
+        writer = SummaryWriter(log_dir=str(self.out / "logs"), purge_step=self.first_step + 1)
+        self.add_callback(TensorBoardCallback(writer))  # type: ignore[no-untyped-call]
+
+
+@contextmanager
+def _no_bars() -> Iterator[None]:
+    shown = transformers_logging.is_progress_bar_enabled()
+    transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    try:
+        yield
+    finally:
+        if shown:
+            transformers_logging.enable_progress_bar()  # type: ignore[no-untyped-call]
+
+
+@contextmanager
+def _writing(aside: Path) -> Iterator[None]:
+    try:
+        yield
+    except (OSError, RuntimeError, SafetensorError) as error:  # torch tells of a full disk by a RuntimeError
+        step = "make room there, and train again: it goes on from the checkpoint before"
+        raise StoreError(f"the checkpoint could not be written: {error}", place=str(aside), next_step=step) from error
+
+
+class _Pace(TrainerCallback):
+    """Says after each step what is due: numbers, an evaluation, a checkpoint, the end."""
+
+    def __init__(self, trainer: StepTrainer) -> None:
+        self.trainer = trainer
+
+    def on_train_begin(self, args: Any, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        """Trainer has read the state anew."""
+        self.trainer.forget_lost_best(state)
+
+    def on_step_end(self, args: Any, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        """Set `control` for the step that has just been done."""
+        trainer, options, step = self.trainer, self.trainer.options, state.global_step
+        is_last = step >= options.steps
+        control.should_log = True
+        control.should_evaluate = trainer.data.held_out is not None and (is_last or step % options.evaluate_every == 0)
+        control.should_save = is_last or trainer.late or step % options.save_every == 0
+        control.should_training_stop = is_last or trainer.late
+        if trainer.report is not None and trainer.args.process_index == 0:
+            trainer.report(step, options.steps)
