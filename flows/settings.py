@@ -182,6 +182,7 @@ def run_name() -> str:
     days = [str(given[name]) for name in ("start", "end", "day") if given.get(name)] or [str(run_day())]
     flow = context.flow.name if context and context.flow else "run"
     about = [given["region"]] if "region" in given else [*given.get("regions", ()), *given.get("sources", ())]
+    about = about or [given[name] for name in ("out",) if name in given]
     return " ".join([flow, *(Path(str(one)).stem for one in about), *days])
 
 

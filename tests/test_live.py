@@ -111,7 +111,7 @@ def test_the_schedule_keeps_creating_runs(up: Up) -> None:
 
 def test_deployments_are_forms_of_dates_and_choices_and_one_run_at_a_time(up: Up) -> None:
     made = {one["name"] + "/" + one["entrypoint"]: one for one in up.ask("deployments")}
-    verbs = ("backfill", "evaluate", "fetch", "generate", "nightly", "sample")
+    verbs = ("backfill", "evaluate", "fetch", "generate", "nightly", "sample", "train")
     assert sorted(made) == [f"tiny/flows.{verb}.{verb}" for verb in verbs]
     form = made["tiny/flows.backfill.backfill"]["parameter_openapi_schema"]["properties"]
     assert form["start"]["format"] == "date"
@@ -119,12 +119,11 @@ def test_deployments_are_forms_of_dates_and_choices_and_one_run_at_a_time(up: Up
     for one in made.values():
         assert one["concurrency_limit"] == 1 or one["global_concurrency_limit"]["limit"] == 1
         assert one["concurrency_options"]["collision_strategy"] == "ENQUEUE"
-        assert str(up.region) in (
-            one["parameters"].get("region"),
-            *one["parameters"].get("sources", ()),
-            *one["parameters"].get("regions", ()),
-        )
     home = load_region(up.region).home
+    for name, one in made.items():
+        given = one["parameters"]
+        about = (given.get("region"), *given.get("sources", ()), *given.get("regions", ()))
+        assert str(up.region) in about or (name.endswith("train") and given["out"] == str(home / "model"))
     assert made["tiny/flows.sample.sample"]["parameters"] == {"regions": [str(up.region)], "out": str(home / "patches")}
     assert {one["name"] for one in up.ask("automations")} == {"vsat: no heartbeat", "vsat: stuck pending"}
 

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from vsat.errors import ExitCode, InputError, VsatError
-from vsat.learning import evaluate, fill, sample
+from vsat.learning import evaluate, fill, sample, train
 from vsat.terminal import (
     AsOf,
     End,
@@ -175,6 +175,7 @@ def generate(
 
 app.command(epilog="Example: vsat fill cube.nc --every 10 --out filled.nc")(fill)
 app.command(epilog="Example: vsat sample regions/demo.yaml --out var/patches --patches 500")(sample)
+app.command(epilog="Example: vsat train --patches var/patches --init anydate --out var/model --minutes 20")(train)
 app.command(epilog="Example: vsat evaluate cube.nc --json verdict.json --html verdict.html")(evaluate)
 
 

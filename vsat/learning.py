@@ -1,7 +1,8 @@
-"""The verbs on cubes and patches: fill, sample, evaluate. `cli` puts them beside those on regions."""
+"""The verbs on cubes, patches and models: fill, sample, train, evaluate. `cli` puts them beside those on regions."""
 
+from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal, cast
 
 import typer
 
@@ -23,7 +24,8 @@ def fill(
     every: Annotated[int | None, typer.Option(help="every so many days from the first look to the last")] = None,
     acquisitions: Annotated[bool, typer.Option("--acquisitions", help="every day with a look")] = False,
     method: Annotated[
-        str | None, typer.Option(help="nearest, linear, whittaker, harmonic or blend, also with +scene")
+        str | None,
+        typer.Option(help="nearest, linear, whittaker, harmonic or blend, also with +scene; anydate or anydate:FOLDER"),
     ] = None,
     as_json: Json = False,
 ) -> None:
@@ -83,6 +85,48 @@ def sample(
     with progress(quiet=bool(context.obj)) as of:
         report = run([region_of(text) for text in regions], out, options, workers=workers, progress=of("pieces"))
     typer.echo(in_json(report) if as_json else report.text())
+
+
+def train(
+    context: typer.Context,
+    *,
+    out: Annotated[Path, typer.Option(help="the checkpoint's folder; a run that was stopped there goes on")],
+    prior: Annotated[bool, typer.Option("--prior", help="learn from endless synthetic records (the default)")] = False,
+    patches: Annotated[
+        list[Path] | None, typer.Option(help="learn from this patch store; may be given again", metavar="STORE")
+    ] = None,
+    both: Annotated[bool, typer.Option("--both", help="synthetic records and the stores, in turn")] = False,
+    size: Annotated[str, typer.Option(help="tiny, small, base or large")] = "tiny",
+    init: Annotated[str | None, typer.Option(help="begin with this checkpoint: a folder, a hub id, or anydate")] = None,
+    optimizer: Annotated[str, typer.Option(help="sophia, adamw or muon")] = "sophia",
+    lr: Annotated[float | None, typer.Option(help="peak learning rate; by default the optimiser's own")] = None,
+    steps: Annotated[int, typer.Option(min=1, help="of the optimiser")] = 4000,
+    batch: Annotated[int, typer.Option(min=1, help="patches in a batch, of each process")] = 32,
+    accumulate: Annotated[int, typer.Option(min=1, help="batches in a step")] = 1,
+    bf16: Annotated[bool, typer.Option(help="matrix products in bfloat16")] = True,
+    every: Annotated[int, typer.Option(min=1, help="steps between two saves, and two looks at the held-out set")] = 200,
+    patience: Annotated[int | None, typer.Option(min=1, help="such looks without a gain, then stop")] = None,
+    minutes: Annotated[float | None, typer.Option(help="save and stop after so many")] = None,
+    seed: Annotated[int, typer.Option(min=0, help="of weights, order and gaps")] = 0,
+    backbone: Annotated[str, typer.Option(help="llama or gpt2")] = "llama",
+    as_json: Json = False,
+) -> None:
+    """Train the any-date model, on a GPU where there is one; under torchrun on several. Stopped, it goes on."""
+    from vsat.model.options import TrainOptions
+    from vsat.stages.train import TrainPlan
+    from vsat.stages.train import train as run
+
+    options = TrainOptions(
+        optimizer=cast(Any, optimizer), lr=lr, steps=steps, batch=batch, accumulate=accumulate, bf16=bf16,
+        save_every=every, evaluate_every=every, patience=patience, minutes=minutes, seed=seed, warmup=0.04, floor=0.02,
+    )  # fmt: skip
+    stores = tuple(patches or ())
+    plan = TrainPlan(
+        prior=prior or both or not stores, patches=stores, size=size, init=init, backbone=backbone, options=options
+    )
+    with progress(quiet=bool(context.obj)) as of:
+        report = run(plan, out, progress=of("steps"))
+    tell(asdict(report), as_json, report.text())
 
 
 def evaluate(

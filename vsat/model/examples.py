@@ -17,7 +17,7 @@ from vsat.hls import FILL, SCALE
 from vsat.model.dataset import PatchDataset, Sample
 from vsat.model.tokens import BANDS, OF_LOOKS, OF_QUERIES, gather_tokens, only_asked
 
-CELLS = 32  # squares of a patch that an epoch looks at
+CELLS = 8  # squares of a patch in one example: they share a sky, so others places teach more than more of them
 CROP_PX = 24
 QUERIES = 12  # dates of a patch that an epoch asks for
 LEAST_BANDS = 1
@@ -49,9 +49,11 @@ class Examples(Dataset[Example]):
         patch_px: int = 1,
         cells: int = CELLS,
         queries: int = QUERIES,
+        crop_px: int = CROP_PX,
         drops: bool = True,
     ) -> None:
         self.patches, self.patch_px, self.cells, self.queries, self.drops = patches, patch_px, cells, queries, drops
+        self.crop_px = crop_px
 
     def __len__(self) -> int:
         return len(self.patches)
@@ -93,7 +95,7 @@ class Examples(Dataset[Example]):
         tokens["truth"] = np.where(true == FILL, 0, true * np.float32(SCALE)).astype(np.float32)
         tokens["weight"] = _weight(tokens["scale"], tokens["target"], tokens["has"])
         tokens = only_asked(tokens, np.asarray(tokens["target"].any(axis=-1)))
-        found = {name: torch.from_numpy(np.ascontiguousarray(array)) for name, array in tokens.items()}
+        found = {name: torch.from_numpy(np.require(array, requirements=["C", "W"])) for name, array in tokens.items()}
         return found | {"index": sample["index"]}
 
     def _cropped(self, sample: Sample, rng: np.random.Generator) -> Sample:

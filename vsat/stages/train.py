@@ -7,6 +7,7 @@ Early stopping, the choice of the best weights and the calibration go by held-ou
 validation split of the stores. The test split is never read.
 """
 
+import copy
 import json
 import logging
 import os
@@ -23,6 +24,7 @@ from vsat.core.masks import clear
 from vsat.core.splits import SPLITS
 from vsat.errors import InputError
 from vsat.io.patch_reader import PatchStore
+from vsat.methods import ANYDATE
 from vsat.model.anydate import SIZES, AnyDate, AnyDateConfig, new_model
 from vsat.model.checkpoint import CALIBRATION, load_checkpoint
 from vsat.model.dataset import PatchDataset, PatchSource
@@ -32,12 +34,14 @@ from vsat.model.prior import Prior
 from vsat.model.rehearsal import Rehearsed, Stretch, rehearse, stretch_of
 from vsat.model.training import train as train_model
 from vsat.stages.card import write_card
+from vsat.stages.models import SHIPPED
 from vsat.stages.pool import Progress
 
 log = logging.getLogger(__name__)
 
+PRIOR_PX = 12  # small, for all pixels of a patch share one sky: many places teach more than large ones
 PRIOR_PATCHES = 10_000_000  # an epoch of them never ends
-HELD_OUT = 96
+HELD_OUT = 384
 HELD_OUT_FIRST = 1_000_000_000
 CALIBRATED_ON = 60  # held-out patches
 CROP_PX = 32  # of a held-out patch that is rehearsed on
@@ -51,7 +55,7 @@ class TrainPlan:
         prior: learn from synthetic records.
         patches: folders of patch stores to learn from.
         size: of anydate.SIZES; with `init` that of the checkpoint.
-        init: a checkpoint's folder or hub id to begin with, None for random weights.
+        init: a checkpoint's folder or hub id to begin with, "anydate" the one that comes along; None for random weights.
         backbone, numbers, evidence, scene: see AnyDateConfig.
         options: of the training itself.
     """
@@ -118,7 +122,8 @@ def train(plan: TrainPlan, out: Path, *, progress: Progress | None = None) -> Tr
 
 def _model(plan: TrainPlan) -> AnyDate:
     if plan.init is not None:
-        return load_checkpoint(plan.init, device="cpu").model
+        source = SHIPPED if plan.init == ANYDATE else plan.init
+        return copy.deepcopy(load_checkpoint(source, device="cpu").model)  # the loaded one may be in use elsewhere
     if plan.size not in SIZES:
         raise InputError(f"no size {plan.size!r}", place="--size", next_step=f"choose among {', '.join(SIZES)}")
     config = AnyDateConfig.of_size(
@@ -146,7 +151,10 @@ def _sets(plan: TrainPlan, patch_px: int) -> tuple[Mixed, Mixed, list[tuple[Patc
         held.append((store, chosen[1]))
     if plan.prior:
         learn.append(
-            Examples(_dataset(Prior(seed, PRIOR_PATCHES), np.arange(PRIOR_PATCHES), seed, DESIGN), patch_px=patch_px)
+            Examples(
+                _dataset(Prior(seed, PRIOR_PATCHES, PRIOR_PX), np.arange(PRIOR_PATCHES), seed, DESIGN),
+                patch_px=patch_px,
+            )
         )
     if not held:
         held = [(Prior(seed, HELD_OUT, first=HELD_OUT_FIRST), np.arange(HELD_OUT))]
