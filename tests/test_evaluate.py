@@ -259,7 +259,7 @@ def test_methods_filled_together_are_each_as_if_filled_alone(protocol: str) -> N
     given_tbyx = hidden(block.refl_tbyx, fold.context_tyx)
     query = np.array(sorted(target.day for target in fold.targets), np.int32)
     methods = ("blend+scene", "linear", "linear+scene")
-    found = fill_all(fills_of(methods), given_tbyx, fold.context_tyx, block.day_t, query, seed=2)
+    found = fill_all(fills_of(methods), given_tbyx, fold.context_tyx, block, query, seed=2)
     for method in methods:
         alone = fill(given_tbyx, fold.context_tyx, block.day_t, query, method=method, seed=2)
         for field in ("refl_qbyx", "sd_qbyx", "p05_qbyx", "p25_qbyx", "p75_qbyx", "p95_qbyx"):

@@ -46,7 +46,7 @@ class Prior:
     seed: int = 0
     length: int = 100_000
     size_px: int = 16
-    most_looks: int = 64
+    most_looks: int = 110
     first: int = 0
 
     def __len__(self) -> int:
@@ -95,7 +95,7 @@ def _looks(rng: Rng, most: int) -> tuple[NDArray[np.int64], NDArray[np.uint8]]:
         day, sensor_t = day[keep], sensor_t[keep]
     if day.size < 8:
         day, sensor_t = np.sort(rng.choice(span, 12, replace=False)), np.zeros(12, np.uint8)
-    count = min(day.size, int(rng.integers(max(10, most // 4), most + 1)))
+    count = min(day.size, int(rng.integers(12, most + 1)))
     if rng.random() < 0.5 and day.size > count:  # a stretch of the record, or a record that was thinned
         order = np.argsort(day, kind="stable")
         first = int(rng.integers(0, day.size - count + 1))
@@ -109,7 +109,10 @@ def _looks(rng: Rng, most: int) -> tuple[NDArray[np.int64], NDArray[np.uint8]]:
 def _sky(rng: Rng, size: int, day_t: NDArray[np.int64]) -> tuple[NDArray[np.bool_], F32, bool]:
     """Cloud that is masked, opacity of what the mask missed (negative: shadow), and whether snow is flagged."""
     count = len(day_t)
-    dull = rng.uniform(-2.2, 1.2) + rng.uniform(0, 1.5) * np.cos(2 * np.pi * (day_t - rng.uniform(0, YEAR)) / YEAR)
+    sunny = 5.0 * (rng.random() < 0.2)  # a desert, or a record that holds clear looks only
+    dull = (
+        rng.uniform(-5.5, 0.5) - sunny + rng.uniform(0, 1.5) * np.cos(2 * np.pi * (day_t - rng.uniform(0, YEAR)) / YEAR)
+    )
     weather = rng.uniform(1.5, 3.5) * rng.standard_normal(count) + dull
     share = 1 / (1 + np.exp(-weather))
     big = 4 * size

@@ -32,7 +32,7 @@ from vsat.hls import BANDS, FILL, SCALE, Fmask, SceneKey
 from vsat.io.publish import VirtualImage
 from vsat.io.scenes import read_scenes
 from vsat.methods import is_trained
-from vsat.stages.models import model_of
+from vsat.stages.models import label, model_of
 from vsat.stages.sources import sensors_of
 
 Int16 = NDArray[np.int16]
@@ -290,7 +290,7 @@ def _image(
         sd_byx=np.stack([_stored(done.sd_byx[b]) for b in chosen]),
         qa_yx=np.concatenate([_quality(done, draft, part) for part in rows]),
         age_lyx=done.age_lyx, src_yx=src_yx, sources=sources,
-        status=one.status, method=context.method, asof=date.fromisoformat(one.asof),
+        status=one.status, method=label(context.method), asof=date.fromisoformat(one.asof),
         facts=_facts(done, one.status, len(sources)) | {"hidden_dates": hidden},
     )  # fmt: skip
 

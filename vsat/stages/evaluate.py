@@ -20,7 +20,7 @@ from vsat.core.protocols import LEVELS, PROTOCOLS, REPEATS, Fold, LeakError, che
 from vsat.core.protocols import folds as draw_folds
 from vsat.errors import InputError
 from vsat.hls import FILL
-from vsat.methods import CLASSICAL, DEFAULT_METHOD, is_trained
+from vsat.methods import ANYDATE, CLASSICAL, DEFAULT_METHOD, is_trained
 from vsat.settings import Settings
 from vsat.stages.cases import Case, pick
 from vsat.stages.costs import measure
@@ -36,7 +36,7 @@ log = logging.getLogger(__name__)
 TEMPORAL = ("nearest", "linear", "whittaker", "harmonic")
 BASELINES = (*TEMPORAL, *(f"{name}+scene" for name in TEMPORAL))
 
-# The call of core.fill.fill, its method bound; what is no name of config.CLASSICAL is told bands and sensors too.
+# The call of core.fill.fill, its method bound; what is called anydate takes bands and sensors too.
 Fill = Callable[..., Filled]
 Bool = NDArray[np.bool_]
 
@@ -233,7 +233,7 @@ def _one_source(
         done += len(mine)
     log.info("%s: %d folds, %d target dates", source.name, len(jobs), len({(u.block, u.day) for u in units}))
     dear = next((job for job in jobs if job.fold.protocol == "masks"), jobs[0] if jobs else None)
-    costs = measure(source.name, dear.block, dear.fold, fills, seed) if dear else ()
+    costs = measure(source.name, dear.block, dear.fold, bound(fills, dear.block), seed) if dear else ()
     return _Part(source.name, tuple(units), tally, tuple(cases), costs)
 
 
@@ -265,6 +265,12 @@ def evaluate_one(job: FoldJob) -> FoldResult:
     return FoldResult(tuple(units), tally, tuple(cases))
 
 
+def bound(fills: Mapping[str, Fill], block: Block) -> dict[str, Fill]:
+    """The functions, with those of trained models told the block's bands and sensors."""
+    known = {"bands": block.bands, "sensor_t": block.sensor_t}
+    return {name: partial(fill, **known) if name.startswith(ANYDATE) else fill for name, fill in fills.items()}
+
+
 def fill_all(
     fills: Mapping[str, Fill],
     given_tbyx: NDArray[np.int16],
@@ -279,15 +285,13 @@ def fill_all(
     Where the context shows nothing of any day asked, a scene regression has nothing to regress on, and the method with
     it is the method without it: it is filled once.
     """
-    day_t = block.day_t
-    known = {"bands": block.bands, "sensor_t": block.sensor_t}
-    scene = bool(np.isin(day_t[context_tyx.any(axis=(1, 2))], query_q).any())
+    scene = bool(np.isin(block.day_t[context_tyx.any(axis=(1, 2))], query_q).any())
     works = {name: name if scene else name.removesuffix("+scene") for name in fills if name in CLASSICAL}
-    shared = list(dict.fromkeys(works.values()))
-    found = fill_many(given_tbyx, context_tyx, day_t, query_q, methods=shared, seed=seed) if shared else {}
+    others, shared = bound(fills, block), list(dict.fromkeys(works.values()))
+    found = fill_many(given_tbyx, context_tyx, block.day_t, query_q, methods=shared, seed=seed) if shared else {}
     return {
         name: found[works[name]]
         if name in works
-        else fills[name](given_tbyx, context_tyx, day_t, query_q, seed=seed, **known)
+        else others[name](given_tbyx, context_tyx, block.day_t, query_q, seed=seed)
         for name in fills
     }

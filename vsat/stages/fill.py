@@ -17,7 +17,7 @@ from vsat.errors import AllCloudy, InputError
 from vsat.hls import FILL
 from vsat.io.exchange import load_cube, save_filled
 from vsat.methods import DEFAULT_METHOD, is_trained
-from vsat.stages.models import model_of
+from vsat.stages.models import label, model_of
 from vsat.stages.sources import sensors_of
 
 log = logging.getLogger(__name__)
@@ -74,7 +74,7 @@ def predict(
     if trained:
         bands, sensor_t = tuple(map(str, cube["band"].values)), sensors_of(cube["sensor"].values)
         filled = model_of(method).fill(refl_tbyx, clear_tyx, day_t, query_q, bands=bands, sensor_t=sensor_t)
-        return _dataset(cube, wanted, filled, method)
+        return _dataset(cube, wanted, filled, label(method))
     return _dataset(cube, wanted, fill(refl_tbyx, clear_tyx, day_t, query_q, method=method), method)
 
 

@@ -40,5 +40,10 @@ def weights_of(method: str) -> str:
     return total.hexdigest()
 
 
+def label(method: str) -> str:
+    """A method's name for products and reports: a checkpoint goes by its folder's name, not by where it lies."""
+    return f"{ANYDATE}:{Path(_source(method)).name}" if is_trained(method) else method
+
+
 def _source(method: str) -> str:
     return method.removeprefix(ANYDATE).removeprefix(":") or str(SHIPPED)
