@@ -95,7 +95,7 @@ def _looks(rng: Rng, most: int) -> tuple[NDArray[np.int64], NDArray[np.uint8]]:
         day, sensor_t = day[keep], sensor_t[keep]
     if day.size < 8:
         day, sensor_t = np.sort(rng.choice(span, 12, replace=False)), np.zeros(12, np.uint8)
-    count = min(day.size, int(rng.integers(max(10, most // 4), most + 1)))
+    count = min(day.size, int(rng.integers(min(max(10, most // 4), most), most + 1)))
     if rng.random() < 0.5 and day.size > count:  # a stretch of the record, or a record that was thinned
         order = np.argsort(day, kind="stable")
         first = int(rng.integers(0, day.size - count + 1))
