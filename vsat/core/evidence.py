@@ -1,8 +1,9 @@
 """What the classical methods know about each pixel and day, gathered for a model to weigh.
 
 Of every look: how far it is from what the others say (its rest), for the pixel and its neighbourhood. Of every query: all
-temporal estimates, what the day's clear pixels add by kriging, and how far the looks are. Nothing of a query's own day is in its
-estimates; a pixel's rest is made without that look. Axes: t looks (one a day), q query days, m members, b bands, y, x.
+temporal estimates, what the day's clear pixels add by kriging, and how far the looks are. No look of a query's own day is in its
+estimates, and a pixel's rest is made without that look, but for what robust weights and the season under the departures
+learned from it (see `fill_temporal`). Axes: t looks (one a day), q query days, m members, b bands, y, x.
 """
 
 from dataclasses import dataclass

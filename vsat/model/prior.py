@@ -95,7 +95,7 @@ def _looks(rng: Rng, most: int) -> tuple[NDArray[np.int64], NDArray[np.uint8]]:
         day, sensor_t = day[keep], sensor_t[keep]
     if day.size < 8:
         day, sensor_t = np.sort(rng.choice(span, 12, replace=False)), np.zeros(12, np.uint8)
-    count = min(day.size, int(rng.integers(12, most + 1)))
+    count = min(day.size, int(rng.integers(min(12, most), most + 1)))
     if rng.random() < 0.5 and day.size > count:  # a stretch of the record, or a record that was thinned
         order = np.argsort(day, kind="stable")
         first = int(rng.integers(0, day.size - count + 1))
@@ -113,10 +113,11 @@ def _sky(rng: Rng, size: int, day_t: NDArray[np.int64]) -> tuple[NDArray[np.bool
     dull = (
         rng.uniform(-5.5, 0.5) - sunny + rng.uniform(0, 1.5) * np.cos(2 * np.pi * (day_t - rng.uniform(0, YEAR)) / YEAR)
     )
-    weather = rng.uniform(1.5, 3.5) * rng.standard_normal(count) + dull
+    weather = rng.uniform(1.5, 7) * rng.standard_normal(count) + dull
     share = 1 / (1 + np.exp(-weather))
-    big = 4 * size
-    sheets = fractal(rng, (big, big), slope=float(rng.uniform(2.4, 3.6)), longest=float(rng.uniform(8, 40)), shortest=3)
+    big = 6 * size
+    longest = log_uniform(rng, 10, 120)
+    sheets = fractal(rng, (big, big), slope=float(rng.uniform(2.4, 3.6)), longest=longest, shortest=3)
     cut = np.sort(sheets.ravel())
     cloud = np.empty((count, size, size), bool)
     for t in range(count):
@@ -124,13 +125,13 @@ def _sky(rng: Rng, size: int, day_t: NDArray[np.int64]) -> tuple[NDArray[np.bool
         cloud[t] = sheets[y : y + size, x : x + size] > cut[min(int((1 - share[t]) * cut.size), cut.size - 1)]
     if rng.random() < 0.7:
         cloud = ndimage.maximum_filter(cloud, size=(1, 3, 3))
-    leak_t = rng.random(count) < rng.beta(1, 14)
+    leak_t = rng.random(count) < rng.beta(1, 11)
     missed = np.zeros((count, size, size), np.float32)
     for t in np.flatnonzero(leak_t).tolist():
         y, x = rng.integers(0, big - size, 2).tolist()
         veil = np.clip(sheets[y : y + size, x : x + size] + rng.normal(0.5, 1), 0, 1.5) / 1.5
         missed[t] = veil * rng.beta(1, 2) * (-0.7 if rng.random() < 0.3 else 0.75)
-    return cloud, missed, bool(rng.random() < 0.8)
+    return cloud, missed, bool(rng.random() < 0.7)
 
 
 def _seen(
@@ -138,26 +139,28 @@ def _seen(
 ) -> F32:
     """The ground through the air and the instrument: what differs from date to date, from sensor to sensor, and noise."""
     count = len(day_t)
-    loud = np.exp(rng.normal(-0.15, 0.55))  # some records are quiet, some are not
+    loud = np.exp(rng.normal(-0.3, 0.75))  # some records are quiet, some are not
+    loud_b = np.exp(rng.normal(0, 0.3, 6))
     gain_b = 1 + rng.normal(0, 0.01, 6)
     band = np.where(sensor_t[:, None] == 1, gain_b, 2 - gain_b)
     view = rng.standard_t(3.5, count) * rng.gamma(1.5, 0.016) * loud
     orbit = np.where(rng.random(count) < 0.5, 1, -1) * rng.gamma(1.2, 0.008)  # two orbits look from two sides
-    answer_b = 1 + rng.normal(0, 0.25, 6)
+    answer_b = loud_b * (1 + rng.normal(0, 0.3, 6))
     gain = band * (1 + (view + orbit)[:, None] * answer_b)
-    gain = gain + rng.standard_t(4, (count, 6)) * rng.gamma(1.5, 0.006) * loud
+    gain = gain + rng.standard_t(3, (count, 6)) * rng.gamma(1.5, 0.005) * loud * loud_b
     blue_b = np.array((1, 0.8, 0.62, 0.35, 0.2, 0.13)) * np.exp(rng.normal(0, 0.25, 6))
-    haze = rng.standard_t(3.5, count) * rng.gamma(1.5, 0.005) * loud
+    haze = rng.standard_t(3.5, count) * rng.gamma(1.5, 0.006) * loud
+    haze = np.where(haze < 0, 0.5 * haze, haze)  # less air than was corrected for is rarer than more
     rough = field(rng, 2 * size, longest=40)
     out = np.empty_like(ground_tbyx)
-    noise, own, uneven = rng.gamma(1.3, 0.0016) * loud, rng.gamma(1.3, 0.007) * loud, rng.gamma(1.3, 0.012) * loud
+    noise, own, uneven = rng.gamma(1.3, 0.0014) * loud, rng.gamma(1.0, 0.007) * loud, rng.gamma(1.3, 0.014) * loud
     for t in range(count):
         y, x = rng.integers(0, size + 1, 2).tolist()
         smooth = rough[y : y + size, x : x + size]
         air = haze[t] * (1 + 0.4 * smooth)
         factor = gain[t][:, None, None] + uneven * smooth * answer_b[:, None, None]
         lit = ground_tbyx[t] * factor + blue_b[:, None, None] * air
-        lit = lit + (noise + own * lit) * rng.standard_normal(lit.shape, np.float32)
+        lit = lit + (noise + own * lit) * loud_b[:, None, None] * rng.standard_normal(lit.shape, np.float32)
         veil = missed_tyx[t]
         if veil.any():
             cloud = np.asarray(SPECTRA["cloud"])[:, None, None]

@@ -37,7 +37,7 @@ COVERS = {
     "double crop": (0.4, (0.0, 0.12), (0.4, 0.95), (30, 130), (50, 100)),
     "grass": (1.0, (0.15, 0.6), (0.15, 0.6), (40, 140), (100, 240)),
     "deciduous": (0.8, (0.05, 0.35), (0.4, 0.85), (80, 150), (110, 190)),
-    "evergreen": (0.9, (0.5, 0.95), (0.0, 0.2), (60, 160), (100, 220)),
+    "evergreen": (1.5, (0.55, 1.05), (0.0, 0.2), (60, 160), (100, 220)),
     "dry": (0.9, (0.02, 0.25), (0.05, 0.45), (0, 365), (40, 160)),
     "shrub": (0.6, (0.1, 0.45), (0.03, 0.25), (0, 365), (60, 200)),
     "bare": (0.4, (0.0, 0.08), (0.0, 0.08), (0, 365), (40, 160)),
@@ -58,8 +58,9 @@ def ground(rng: Rng, size: int, day_t: NDArray[np.int64]) -> tuple[F32, F32]:
     scene = rng.dirichlet(often * rng.choice((0.4, 1.0, 3.0)))
     cover_k = rng.choice(len(COVERS), parcels, p=scene)
     names = [list(COVERS)[c] for c in cover_k]
-    green_kg = _curves(rng, cover_k, day_g, years, year_g)
-    spread = rng.uniform(0.1, 0.35)
+    south = YEAR / 2 if rng.random() < 0.25 else 0.0  # days that seasons come later
+    green_kg = _curves(rng, cover_k, day_g, years, year_g, south)
+    spread = rng.uniform(0.1, 0.5)
     within = rng.uniform(0.03, 0.2)
 
     def kind(*chosen: str) -> NDArray[np.bool_]:
@@ -83,7 +84,7 @@ def ground(rng: Rng, size: int, day_t: NDArray[np.int64]) -> tuple[F32, F32]:
     wet_g = _wander(rng, day_g, 1, 3, 60)[0]
     wet_kg = rng.gamma(1.3, 0.07) * wet_g + rng.gamma(1.2, 0.02) * _wander(rng, day_g, parcels, 3, 60, 6)
     flood_kg = _flood(rng, day_g, kind("paddy")[:, 0], green_kg)
-    snow_g = _snow(rng, day_g, years)
+    snow_g = _snow(rng, day_g, south)
     return _pixels(
         rng, size, label_n, day_t, day_g, (green_kg, dead_kg, wet_kg, flood_kg), (leaf, litter, soil, water), snow_g,
         kind("water")[:, 0], pixels,
@@ -125,11 +126,12 @@ def _parcels(rng: Rng, size: int) -> NDArray[np.int64]:
     return label.astype(np.int64)
 
 
-def _curves(rng: Rng, cover_k: NDArray[np.int64], day_g: F64, years: int, year_g: NDArray[np.int64]) -> F64:
+def _curves(
+    rng: Rng, cover_k: NDArray[np.int64], day_g: F64, years: int, year_g: NDArray[np.int64], south: float
+) -> F64:
     """Green share of each parcel on the grid (k, g), 0 to about 1.2."""
     names = list(COVERS)
     doy_g = day_g % YEAR
-    south = YEAR / 2 if rng.random() < 0.25 else 0.0
     shared = rng.normal(0, 9, years)  # a late spring is late for all
     grown = 1 + rng.normal(0, 0.12, years)
     out = np.empty((cover_k.size, day_g.size))
@@ -216,7 +218,7 @@ def _varied(rng: Rng, name: str, count: int, spread: float) -> F64:
 
 def _near(rng: Rng, name: str, spread: float, within: float, count: int) -> F64:
     """Spectra of a cover in one scene: the scene differs from the book, its parcels a little from each other."""
-    level = np.exp(rng.normal(-0.12, within, (count, 1)))
+    level = np.exp(rng.normal(-0.25, within, (count, 1)))
     return np.asarray(_varied(rng, name, 1, spread) * level * np.exp(rng.normal(0, 0.4 * within, (count, 6))))
 
 
@@ -235,11 +237,11 @@ def _flood(rng: Rng, day_g: F64, paddy_k: NDArray[np.bool_], green_kg: F64) -> F
     return flood
 
 
-def _snow(rng: Rng, day_g: F64, years: int) -> F64:
+def _snow(rng: Rng, day_g: F64, south: float) -> F64:
     """Share of the ground under snow on the grid, 0 in most places."""
     if rng.random() > 0.3:
         return np.zeros_like(day_g)
-    cold = np.cos(2 * np.pi * (day_g % YEAR - rng.normal(15, 12)) / YEAR)
+    cold = np.cos(2 * np.pi * (day_g % YEAR - rng.normal(15, 12) - south) / YEAR)
     depth = 3 * (cold - rng.uniform(0.3, 1.1)) + rng.uniform(0.3, 1.5) * _wander(rng, day_g, 1, 6, 30)[0]
     return np.asarray(np.clip(depth, 0, 1))
 
@@ -283,7 +285,8 @@ def _pixels(
     deep = np.array((0.6, 0.7, 0.8, 0.9, 1.1, 1.2)) * np.where(water_k[label_n], 0.5, 1)[:, None]
     murk = np.exp(np.where(water_k[label_n], rng.gamma(1.2, 1.2), 1.0) * wet)
     thick = 1 + 0.25 * np.clip(green - 0.6, 0, 1)  # a closed canopy scatters more in the near infrared
-    dry = np.clip(1 - cover - dead, 0, 1)
+    shade = 1 - rng.uniform(0, 0.5) * np.clip(cover - 0.5, 0, 1) * 2  # what lies under a closed canopy is dark
+    dead, dry = dead * shade, np.clip(1 - cover - dead, 0, 1) * shade
     sun_t = 1 + rng.uniform(-0.12, 0.12) * np.cos(2 * np.pi * (day_t % YEAR - 172) / YEAR)
     out = np.empty((len(day_t), 6, pixels), np.float32)
     snow_tn = np.interp(day_t, day_g, snow_g)[:, None] * np.clip(1.1 - 0.6 * cover, 0, 1) * (~water_k[label_n])
@@ -295,7 +298,8 @@ def _pixels(
         lit += snow_tn * (SPECTRA["snow"][b] - lit)
         out[:, b] = lit
     cube = out.reshape(len(day_t), 6, size, size)
-    blur = (0.12, 0.76, 0.12)
+    side = float(rng.uniform(0.08, 0.2))
+    blur = (side, 1 - 2 * side, side)
     for axis in (2, 3):
         ndimage.convolve1d(cube, blur, axis=axis, output=cube, mode="nearest")
     return np.maximum(cube.reshape(out.shape), 0.001), snow_tn.astype(np.float32)
