@@ -109,10 +109,13 @@ told = {}
 for name, given in json.loads(sys.argv[2]).items():
     model = tiny_model()
     result = train(model, Points(), Points(11, seed=1), TrainOptions(**given), out / name, collate=collate)
-    told[name] = [result.losses, result.held_out, float(sum(p.double().abs().sum() for p in model.parameters()))]
+    total = sum(float(p.detach().double().abs().sum()) for p in model.parameters())
+    told[name] = [result.losses, result.held_out, total]
 rank = torch.distributed.get_rank()
 (out / f"rank{rank}.json").write_text(json.dumps(told))
 torch.distributed.destroy_process_group()
+# one that outlives this aborts, now and then, the interpreter that ends under it (pytorch issue 190489)
+assert not [path for path in Path("/proc/self/task").glob("*/comm") if "gloo" in path.read_text()]
 """
 
 
@@ -134,7 +137,7 @@ def test_two_processes_do_what_one_does_with_double_batches(tmp_path: Path) -> N
         json.dumps(given),
     ]  # fmt: skip
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=200, check=False)
-    assert done.returncode == 0, done.stderr[-3000:]
+    assert done.returncode == 0, done.stderr[-9000:]
     first, second = (json.loads((tmp_path / f"rank{rank}.json").read_text()) for rank in range(2))
     assert first == second  # of both processes, weights too
     _, alone = run(tmp_path / "alone", TrainOptions(**options | {"batch": 4}))
@@ -172,7 +175,6 @@ class Steep(TinyModel):
 
     def forward(self, *, x: torch.Tensor, y: torch.Tensor, index: torch.Tensor) -> TinyOutput:
         output = super().forward(x=x, y=y, index=index)
-        assert output.loss is not None
         output.loss = output.loss + torch.sqrt(self.head.bias.square().sum() * 0 * (index == 13).any())
         return output if 13 in index else super().forward(x=x, y=y, index=index)
 
@@ -195,14 +197,29 @@ def test_a_held_out_loss_that_is_not_finite_names_samples(tmp_path: Path) -> Non
 
 
 class Unscored(Points):
+    """Only every `share`-th sample has scored values."""
+
+    share = 10**9
+
     def __getitem__(self, item: int) -> Sample:
         sample = super().__getitem__(item)
-        return sample | {"y": torch.full_like(sample["y"], UNSCORED)}
+        return sample | ({"y": torch.full_like(sample["y"], UNSCORED)} if (item + 1) % self.share else {})
 
 
 def test_a_step_without_scored_values_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(VsatError, match="step 1 has no scored value; samples"):
         run(tmp_path, OPTIONS, train_set=Unscored())
+
+
+def test_batches_without_scored_values_add_nothing(tmp_path: Path) -> None:
+    half = Unscored()
+    half.share = 2
+    options = replace(OPTIONS, optimizer="sophia", batch=1, accumulate=8)
+    assert any(not (batch["y"] != UNSCORED).any() for batch in batches_of(options, half, 0))
+    _, in_ones = run(tmp_path / "ones", options, train_set=half)
+    _, in_eights = run(tmp_path / "eights", replace(options, batch=8, accumulate=1), train_set=half)
+    assert in_ones.losses[0][1] == pytest.approx(in_eights.losses[0][1], rel=1e-4)
+    assert np.isfinite(in_ones.losses).all() and np.isfinite(in_ones.held_out).all()
 
 
 # What is told

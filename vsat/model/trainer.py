@@ -91,6 +91,8 @@ class StepTrainer(Trainer):
         best = self.state.best_global_step or last
         if best != last or last == self.first_step:
             self._load_from_checkpoint(str(saves.folder_of(self.out, best)))
+        if self.args.world_size > 1:
+            self._let_go()
         ended: Literal["patience", "minutes"] = "patience" if self.is_out_of_patience else "minutes"
         return TrainResult(
             steps=last,
@@ -121,6 +123,11 @@ class StepTrainer(Trainer):
         if problem:
             log.warning("the best checkpoint, of step %d, is lost: %s", state.best_global_step, problem)
             state.best_global_step = state.best_metric = None
+
+    def _let_go(self) -> None:
+        """Drop DDP, which would keep its process group's threads beyond destroy_process_group."""
+        self.model_wrapped = self.net
+        self.accelerator.free_memory()
 
     # What Trainer asks for
 
@@ -235,7 +242,7 @@ class StepTrainer(Trainer):
         generator = torch.Generator(args.device).manual_seed(int(seed))
         trained = [p for p in self.net.parameters() if p.requires_grad]
         true, drawn = [p.grad for p in trained], [torch.zeros_like(p) for p in trained]
-        for batch, scored in batches:
+        for batch, scored in (pair for pair in batches if pair[1]):
             with self.accelerator.autocast():
                 loss = self.net.sampled_loss(**batch, generator=generator)
             # not backward: .grad and DDP's hooks on it are left alone
