@@ -73,6 +73,20 @@ def test_some_bands_are_enough(checkpoint: Path) -> None:
     assert out["band"].values.tolist() == ["red", "nir"] and np.isfinite(out["reflectance"]).all()
 
 
+def test_joint_samples_come_along(checkpoint: Path) -> None:
+    days = [date(2020, 4, 10), date(2020, 3, 17)]
+    out = predict(cube(), days, method=f"{ANYDATE}:{checkpoint}", samples=40)
+    assert out["samples"].dims == ("sample", "time", "band", "y", "x") and out.sizes["sample"] == 40
+    seen = np.broadcast_to((out["origin"].values == 0)[:, None], out["reflectance"].shape)
+    assert (out["samples"].values[:, seen] == out["reflectance"].values[seen]).all()
+    inside = (out["samples"] >= out["p05"]) & (out["samples"] <= out["p95"])
+    assert 0.8 < float(inside.values[:, ~seen].mean()) < 0.97
+    alone = predict(cube(), days[:1], method=f"{ANYDATE}:{checkpoint}", samples=40)
+    assert (alone["samples"].isel(time=0).values == out["samples"].isel(time=1).values).all()
+    with pytest.raises(InputError, match="-1 samples"):
+        predict(cube(), days, method="linear", samples=-1)
+
+
 def test_a_checkpoint_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no any-date checkpoint") as caught:
         predict(cube(), [date(2020, 4, 10)], method=f"{ANYDATE}:{tmp_path / 'none'}")

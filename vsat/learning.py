@@ -27,6 +27,7 @@ def fill(
         str | None,
         typer.Option(help="nearest, linear, whittaker, harmonic or blend, also with +scene; anydate or anydate:FOLDER"),
     ] = None,
+    samples: Annotated[int, typer.Option(min=0, help="joint samples of each date, to propagate uncertainty")] = 0,
     as_json: Json = False,
 ) -> None:
     """Fill a cube of your own for any dates, with no region and no server."""
@@ -35,7 +36,7 @@ def fill(
 
     chosen = method or DEFAULT_METHOD
     days = [day_of(text) for text in _listed(dates)]
-    filled = fill_file(cube, out, dates=days, every=every, acquisitions=acquisitions, method=chosen)
+    filled = fill_file(cube, out, dates=days, every=every, acquisitions=acquisitions, method=chosen, samples=samples)
     told = {"out": str(out), "dates": filled.sizes["time"], "method": chosen}
     tell(told, as_json, f"{out}: {told['dates']} dates, {chosen}")
 

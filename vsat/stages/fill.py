@@ -12,6 +12,8 @@ import numpy as np
 import xarray as xr
 
 from vsat.core.fill import NONE, Filled, fill
+from vsat.core.joint import Ties, draw_scores, measure_ties
+from vsat.core.joint import samples as draw_samples
 from vsat.core.masks import clear
 from vsat.errors import AllCloudy, InputError
 from vsat.hls import FILL
@@ -21,6 +23,8 @@ from vsat.stages.models import label, model_of
 from vsat.stages.sources import sensors_of
 
 log = logging.getLogger(__name__)
+
+DAYS_BEFORE = 1 << 20  # makes every day a number that can seed a generator
 
 ESTIMATES = {
     "reflectance": ("refl_qbyx", "surface reflectance: observed where origin is 0, else the estimate"),
@@ -39,6 +43,8 @@ def predict(
     method: str = DEFAULT_METHOD,
     adjacent: bool = False,
     snow: bool = False,
+    samples: int = 0,
+    seed: int = 0,
 ) -> xr.Dataset:
     """Reflectance with its uncertainty for any dates, observed or not.
 
@@ -48,20 +54,25 @@ def predict(
         dates: the UTC days wanted, in any order; repeats are dropped.
         method: one of methods.METHODS, or anydate:<checkpoint>.
         adjacent, snow: True takes pixels next to cloud, or under snow, as clear looks.
+        samples: so many joint samples of each date come along, for who propagates uncertainty.
+        seed: of the samples.
 
     Returns:
         Dataset on `time` = the dates in order: `reflectance`, `sd`, `p05`, `p25`, `p75`, `p95` float32 (time, band, y, x)
         in reflectance, NaN where there is no value; `origin` uint8 (time, y, x): 0 observed that day, 1 filled with a
         clear look within 16 days, 2 filled farther, 3 prior only, 255 no value; `age` int16 (time, look, y, x): days since
         the last and until the next clear look, and the number of clear looks, -9999 missing. A clear look on a date
-        asked for passes through unchanged.
+        asked for passes through unchanged. With `samples` also `samples` float32 (sample, time, band, y, x): values that
+        could be true together in all bands and pixels of a date; dates are drawn independently of each other.
 
     Raises:
-        InputError: no date, one that is none or not of the years 1678 to 2261, or an unknown method.
+        InputError: no date, one that is none or not of the years 1678 to 2261, fewer than 0 samples, or an unknown method.
         AllCloudy: the cube has not one clear look.
     """
     trained = is_trained(method)
     wanted = _days_asked(dates)
+    if samples < 0:
+        raise InputError(f"{samples} samples", place="samples", next_step="give 0 for none, or more")
     refl_tbyx = cube["reflectance"].values
     clear_tyx = clear(cube["fmask"].values, refl_tbyx, adjacent=adjacent, snow=snow)
     if not clear_tyx.any():
@@ -74,8 +85,25 @@ def predict(
     if trained:
         bands, sensor_t = tuple(map(str, cube["band"].values)), sensors_of(cube["sensor"].values)
         filled = model_of(method).fill(refl_tbyx, clear_tyx, day_t, query_q, bands=bands, sensor_t=sensor_t)
-        return _dataset(cube, wanted, filled, label(method))
-    return _dataset(cube, wanted, fill(refl_tbyx, clear_tyx, day_t, query_q, method=method), method)
+    else:
+        filled = fill(refl_tbyx, clear_tyx, day_t, query_q, method=method)
+    out = _dataset(cube, wanted, filled, label(method))
+    if samples:
+        ties = measure_ties(refl_tbyx, clear_tyx, day_t, seed=seed)
+        out["samples"] = _samples(filled, ties, query_q, samples, seed)
+        out["samples"].attrs = {**out["sd"].attrs, "long_name": "values that could be true together on a date"}
+    return out
+
+
+def _samples(filled: Filled, ties: Ties, query_q: np.ndarray, count: int, seed: int) -> xr.Variable:
+    """Joint samples (sample, time, band, y, x); a day's own are the same whatever other days are asked for."""
+    shape = filled.refl_qbyx.shape
+    out = np.empty((count, *shape), np.float32)
+    for q, day in enumerate(query_q.tolist()):
+        values = (filled.p05_qbyx, filled.p25_qbyx, filled.refl_qbyx, filled.p75_qbyx, filled.p95_qbyx)
+        scores = draw_scores(ties, (shape[2], shape[3]), count, np.random.default_rng([seed, day + DAYS_BEFORE]))
+        out[:, q] = draw_samples(np.stack([one[q] for one in values]), scores)
+    return xr.Variable(("sample", "time", "band", "y", "x"), out)
 
 
 def _days_asked(dates: Sequence[date]) -> list[date]:
@@ -105,6 +133,7 @@ def fill_file(
     every: int | None = None,
     acquisitions: bool = False,
     method: str = DEFAULT_METHOD,
+    samples: int = 0,
 ) -> xr.Dataset:
     """The filled cube of the file `source` lies in `out` (.nc or .zarr).
 
@@ -114,6 +143,7 @@ def fill_file(
         dates, every, acquisitions: exactly one of: these days; every so many days from the first look to the last; every
             day with a look.
         method: one of methods.METHODS, or anydate:<checkpoint>.
+        samples: joint samples of each date that come along.
 
     Returns:
         What was written, see `predict`.
@@ -136,7 +166,7 @@ def fill_file(
     seen = sorted({value.astype("datetime64[D]").astype(date) for value in cube["time"].values})
     if every is not None:
         dates = [seen[0] + timedelta(n) for n in range(0, (seen[-1] - seen[0]).days + 1, every)]
-    filled = predict(cube, list(dates) or seen, method=method)
+    filled = predict(cube, list(dates) or seen, method=method, samples=samples)
     save_filled(filled, out)
     log.info("%s: %d dates with %s from %d looks", out, filled.sizes["time"], method, cube.sizes["time"])
     return filled
