@@ -286,7 +286,8 @@ def _pixels(
     murk = np.exp(np.where(water_k[label_n], rng.gamma(1.2, 1.2), 1.0) * wet)
     thick = 1 + 0.25 * np.clip(green - 0.6, 0, 1)  # a closed canopy scatters more in the near infrared
     shade = 1 - rng.uniform(0, 0.5) * np.clip(cover - 0.5, 0, 1) * 2  # what lies under a closed canopy is dark
-    dead, dry = dead * shade, np.clip(1 - cover - dead, 0, 1) * shade
+    dry = np.clip(1 - cover - dead, 0, 1) * shade
+    dead = np.asarray(dead * shade, np.float32)
     sun_t = 1 + rng.uniform(-0.12, 0.12) * np.cos(2 * np.pi * (day_t % YEAR - 172) / YEAR)
     out = np.empty((len(day_t), 6, pixels), np.float32)
     snow_tn = np.interp(day_t, day_g, snow_g)[:, None] * np.clip(1.1 - 0.6 * cover, 0, 1) * (~water_k[label_n])
