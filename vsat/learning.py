@@ -110,6 +110,7 @@ def train(
     minutes: Annotated[float | None, typer.Option(help="save and stop after so many")] = None,
     seed: Annotated[int, typer.Option(min=0, help="of weights, order and gaps")] = 0,
     backbone: Annotated[str, typer.Option(help="llama or gpt2")] = "llama",
+    gpt2: Annotated[str | None, typer.Option(help="begin with this GPT-2's layers: a folder or hub id")] = None,
     as_json: Json = False,
 ) -> None:
     """Train the any-date model, on a GPU where there is one; under torchrun on several. Stopped, it goes on."""
@@ -123,7 +124,13 @@ def train(
     )  # fmt: skip
     stores = tuple(patches or ())
     plan = TrainPlan(
-        prior=prior or both or not stores, patches=stores, size=size, init=init, backbone=backbone, options=options
+        prior=prior or both or not stores,
+        patches=stores,
+        size=size,
+        init=init,
+        backbone=backbone,
+        gpt2=gpt2,
+        options=options,
     )
     with progress(quiet=bool(context.obj)) as of:
         report = run(plan, out, progress=of("steps"))

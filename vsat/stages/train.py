@@ -25,7 +25,7 @@ from vsat.core.splits import SPLITS
 from vsat.errors import InputError
 from vsat.io.patch_reader import PatchStore
 from vsat.methods import ANYDATE
-from vsat.model.anydate import SIZES, AnyDate, AnyDateConfig, new_model
+from vsat.model.anydate import SIZES, AnyDate, AnyDateConfig, new_model, take_gpt2
 from vsat.model.checkpoint import CALIBRATION, load_checkpoint
 from vsat.model.dataset import PatchDataset, PatchSource
 from vsat.model.examples import DESIGN, Examples, Mixed, collate
@@ -57,6 +57,7 @@ class TrainPlan:
         size: of anydate.SIZES; with `init` that of the checkpoint.
         init: a checkpoint's folder or hub id to begin with, "anydate" the one that comes along; None for random weights.
         backbone, numbers, evidence, scene: see AnyDateConfig.
+        gpt2: a GPT2Model's folder or hub id, whose layers a gpt2 backbone begins with.
         options: of the training itself.
     """
 
@@ -65,6 +66,7 @@ class TrainPlan:
     size: str = "tiny"
     init: str | None = None
     backbone: str = "llama"
+    gpt2: str | None = None
     numbers: str = "asinh"
     evidence: bool = True
     scene: bool = True
@@ -129,7 +131,10 @@ def _model(plan: TrainPlan) -> AnyDate:
     config = AnyDateConfig.of_size(
         plan.size, backbone=plan.backbone, numbers=plan.numbers, evidence=plan.evidence, scene=plan.scene
     )
-    return new_model(config, seed=plan.options.seed)
+    model = new_model(config, seed=plan.options.seed)
+    if plan.gpt2 is not None:
+        take_gpt2(model, plan.gpt2)
+    return model
 
 
 def _sets(plan: TrainPlan, patch_px: int) -> tuple[Mixed, Mixed, list[tuple[PatchSource, Any]]]:

@@ -1,0 +1,108 @@
+"""`vsat train` from end to end, small: a checkpoint that fills, its card, going on, and what it refuses."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from stores import write_store
+from transformers import GPT2Config, GPT2Model
+from typer.testing import CliRunner
+
+from vsat.cli import app
+from vsat.errors import InputError
+from vsat.model import anydate
+from vsat.model.checkpoint import load_checkpoint
+from vsat.model.options import TrainOptions
+from vsat.stages import train as module
+from vsat.stages.card import CARD, CARD_JSON
+from vsat.stages.train import TrainPlan, train
+
+OPTIONS = TrainOptions(optimizer="adamw", lr=1e-3, steps=4, batch=3, save_every=2, evaluate_every=2)
+
+
+@pytest.fixture(autouse=True)
+def small(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A size that trains in seconds, on few held-out patches."""
+    monkeypatch.setitem(anydate.SIZES, "tiny", (16, 2, 2))
+    monkeypatch.setattr(module, "HELD_OUT", 6)
+    monkeypatch.setattr(module, "CALIBRATED_ON", 3)
+
+
+def test_a_checkpoint_from_the_prior_fills_and_has_a_card(tmp_path: Path) -> None:
+    out = tmp_path / "model"
+    report = train(TrainPlan(options=OPTIONS), out)
+    assert (report.steps, report.stopped) == (4, "steps") and report.held_out_best is not None
+    assert sorted(path.name for path in out.iterdir()) == sorted(
+        ["README.md", "calibration.json", "card.json", "config.json", "model.safetensors", "run"]
+    )
+    ready = load_checkpoint(out)
+    day_t = np.arange(18000, 18400, 8).astype(np.int32)
+    refl = np.random.default_rng(0).integers(500, 3000, (len(day_t), 6, 5, 5)).astype(np.int16)
+    filled = ready.fill(refl, np.ones((len(day_t), 5, 5), bool), day_t, np.array([18103], np.int32))
+    assert np.isfinite(filled.refl_qbyx).all() and (filled.p05_qbyx < filled.p95_qbyx).all()
+    facts = json.loads((out / CARD_JSON).read_text())
+    assert facts["options"]["steps"] == 4 and facts["report"]["out"] == "model" and facts["losses"]["held_out"]
+    text = (out / CARD).read_text()
+    assert "synthetic records" in text and str(tmp_path) not in text
+
+
+def test_a_longer_run_goes_on_and_other_options_are_refused(tmp_path: Path) -> None:
+    out = tmp_path / "model"
+    train(TrainPlan(options=replace(OPTIONS, minutes=1e-6)), out)
+    report = train(TrainPlan(options=OPTIONS), out)
+    assert report.steps == 4
+    with pytest.raises(InputError, match="batch was 3 and is 2"):
+        train(TrainPlan(options=replace(OPTIONS, batch=2)), out)
+
+
+def test_patches_are_learned_from_and_a_store_without_validation_is_not(tmp_path: Path) -> None:
+    store = tmp_path / "store"
+    write_store(store, (0,) * 16 + (1,) * 8)
+    plan = TrainPlan(prior=False, patches=(store,), options=OPTIONS)
+    report = train(plan, tmp_path / "model")
+    assert report.steps == 4 and "store" in (tmp_path / "model" / CARD).read_text()
+    begun = replace(plan, init=str(tmp_path / "model"))
+    assert train(begun, tmp_path / "tuned").parameters == report.parameters
+    write_store(tmp_path / "lone", (0,) * 8)
+    with pytest.raises(InputError, match="no validation patches"):
+        train(replace(plan, patches=(tmp_path / "lone",)), tmp_path / "none")
+    with pytest.raises(InputError, match="nothing to learn from"):
+        train(TrainPlan(prior=False), tmp_path / "none")
+    with pytest.raises(InputError, match="no size 'huge'"):
+        train(TrainPlan(size="huge"), tmp_path / "none")
+
+
+def test_a_gpt2_gives_its_layers(tmp_path: Path) -> None:
+    theirs = GPT2Model(GPT2Config(n_embd=16, n_layer=2, n_head=2, vocab_size=5, n_positions=8))
+    theirs.save_pretrained(tmp_path / "gpt2")
+    plan = TrainPlan(backbone="gpt2", gpt2=str(tmp_path / "gpt2"), options=OPTIONS)
+    model = module._model(plan)
+    ours, given = model.backbone.state_dict(), theirs.state_dict()
+    assert all((ours[name] == given[name]).all() for name in ours if not name.startswith(("wte", "wpe")))
+    wide = GPT2Model(GPT2Config(n_embd=32, n_layer=2, n_head=2, vocab_size=5, n_positions=8))
+    wide.save_pretrained(tmp_path / "wide")
+    with pytest.raises(InputError, match="n_embd is 32, and 16"):
+        module._model(replace(plan, gpt2=str(tmp_path / "wide")))
+    with pytest.raises(InputError, match="takes no weights"):
+        module._model(replace(plan, backbone="llama"))
+
+
+def test_the_verb_says_what_came_of_it(tmp_path: Path) -> None:
+    given = [
+        "train",
+        "--out",
+        str(tmp_path / "m"),
+        "--steps",
+        "2",
+        "--batch",
+        "2",
+        "--every",
+        "2",
+        "--optimizer",
+        "sophia",
+    ]
+    done = CliRunner().invoke(app, given)
+    assert done.exit_code == 0, done.output
+    assert "2 steps" in done.output and f"anydate:{tmp_path / 'm'}" in done.output
