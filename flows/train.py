@@ -12,9 +12,8 @@ from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State
 from prefect.states import Completed
 
-from flows.settings import STATES, TURN_S, run_name
+from flows.settings import STATES, run_name
 from vsat.errors import InputError, VsatError
-from vsat.io.ledger import lease
 
 log = logging.getLogger(__name__)
 
@@ -60,6 +59,7 @@ def train(
     batch: int = 32,
     minutes: float | None = None,
     patience: int | None = 5,
+    held_out: int = 384,
     seed: int = 0,
 ) -> State[Any]:
     """The checkpoint at `out` is trained; a run that was killed goes on where it was.
@@ -75,17 +75,17 @@ def train(
         batch: patches in a batch, of each process.
         minutes: save and stop after so many.
         patience: looks at the held-out patches without a gain, then stop.
+        held_out: patches that decide when to stop.
         seed: of weights, order and gaps.
     """
     arguments = ["--out", out, "--size", size, "--optimizer", optimizer, "--steps", str(steps), "--batch", str(batch)]
-    arguments += ["--seed", str(seed), *(["--prior"] if prior else [])]
+    arguments += ["--seed", str(seed), "--held-out", str(held_out), *(["--prior"] if prior else [])]
     for store in patches or ():
         arguments += ["--patches", store]
     for name, value in (("--init", init), ("--minutes", minutes), ("--patience", patience)):
         arguments += [name, str(value)] if value is not None else []
     try:
-        with lease(Path(out), "train", wait_s=TURN_S):
-            run(arguments)
+        run(arguments)
     except VsatError as error:
         kind, name = STATES[error.exit_code]
         return kind(name=name, message=str(error))

@@ -231,3 +231,16 @@ def test_a_judge_s_verdict_is_an_artifact(tmp_path: Path) -> None:
     assert "| field | dates | blend+scene |" in artifacts("field-judge")[0].data
     state = evaluate([str(tmp_path / "none.nc")], str(out), return_state=True)
     assert state.name == "BadInput"
+
+
+def test_training_is_a_flow_with_its_card(tmp_path: Path) -> None:
+    """In a process of its own, as on a GPU machine; two steps from random weights."""
+    from flows.train import command, train
+
+    out = tmp_path / "model"
+    state = train(str(out), init=None, steps=2, batch=2, optimizer="adamw", held_out=6, return_state=True)
+    assert state.is_completed() and state.name == "Completed", state.message
+    assert "2 steps" in artifacts("train-card")[0].data and (out / "model.safetensors").is_file()
+    failed = train(str(out), init=None, steps=2, batch=3, optimizer="adamw", held_out=6, return_state=True)
+    assert failed.name == "BadInput" and "batch was 2 and is 3" in str(failed.message)
+    assert command(["--out", "x"], processes=2)[1:4] == ["-m", "torch.distributed.run", "--standalone"]

@@ -1,5 +1,6 @@
 """The verbs on cubes, patches and models: fill, sample, train, evaluate. `cli` puts them beside those on regions."""
 
+import os
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any, Literal, cast
@@ -109,6 +110,7 @@ def train(
     patience: Annotated[int | None, typer.Option(min=1, help="such looks without a gain, then stop")] = None,
     minutes: Annotated[float | None, typer.Option(help="save and stop after so many")] = None,
     seed: Annotated[int, typer.Option(min=0, help="of weights, order and gaps")] = 0,
+    held_out: Annotated[int, typer.Option(min=1, help="patches that decide when to stop")] = 384,
     backbone: Annotated[str, typer.Option(help="llama or gpt2")] = "llama",
     gpt2: Annotated[str | None, typer.Option(help="begin with this GPT-2's layers: a folder or hub id")] = None,
     as_json: Json = False,
@@ -130,11 +132,13 @@ def train(
         init=init,
         backbone=backbone,
         gpt2=gpt2,
+        held_out=held_out,
         options=options,
     )
     with progress(quiet=bool(context.obj)) as of:
         report = run(plan, out, progress=of("steps"))
-    tell(asdict(report), as_json, report.text())
+    if os.environ.get("RANK", "0") == "0":  # under torchrun one speaks for all
+        tell(asdict(report), as_json, report.text())
 
 
 def evaluate(

@@ -13,6 +13,7 @@ import logging
 import os
 import shutil
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from vsat.core.gaps import GapDesign
 from vsat.core.masks import clear
 from vsat.core.splits import SPLITS
 from vsat.errors import InputError
+from vsat.io.ledger import lease
 from vsat.io.patch_reader import PatchStore
 from vsat.methods import ANYDATE
 from vsat.model.anydate import SIZES, AnyDate, AnyDateConfig, new_model, take_gpt2
@@ -41,7 +43,6 @@ log = logging.getLogger(__name__)
 
 PRIOR_PX = 12  # small, for all pixels of a patch share one sky: many places teach more than large ones
 PRIOR_PATCHES = 10_000_000  # an epoch of them never ends
-HELD_OUT = 384
 HELD_OUT_FIRST = 1_000_000_000
 CALIBRATED_ON = 60  # held-out patches
 CROP_PX = 32  # of a held-out patch that is rehearsed on
@@ -58,6 +59,7 @@ class TrainPlan:
         init: a checkpoint's folder or hub id to begin with, "anydate" the one that comes along; None for random weights.
         backbone, numbers, evidence, scene: see AnyDateConfig.
         gpt2: a GPT2Model's folder or hub id, whose layers a gpt2 backbone begins with.
+        held_out: patches that decide when to stop; intervals are stretched on some of them.
         options: of the training itself.
     """
 
@@ -70,6 +72,7 @@ class TrainPlan:
     numbers: str = "asinh"
     evidence: bool = True
     scene: bool = True
+    held_out: int = 384
     options: TrainOptions = field(default_factory=TrainOptions)
 
 
@@ -109,15 +112,24 @@ def train(plan: TrainPlan, out: Path, *, progress: Progress | None = None) -> Tr
         InputError: nothing to learn from, a store without train or validation patches, an option of no use, or a run in
             `out` that was begun with other ones.
         VsatError: a loss was not finite.
-        StoreError: a patch store or the disk failed.
+        StoreError: a patch store or the disk failed, or another run trains in `out`.
     """
     model = _model(plan)
     learn, held_out, sources = _sets(plan, model.config.patch_px)
+    first = int(os.environ.get("RANK", "0")) == 0
+    with lease(out, "train") if first else nullcontext():
+        return _trained(plan, out, model, learn, held_out, sources, progress, first=first)
+
+
+def _trained(
+    plan: TrainPlan, out: Path, model: AnyDate, learn: Mixed, held_out: Mixed, sources: Sequence[tuple[PatchSource, Any]],
+    progress: Progress | None, *, first: bool,
+) -> TrainReport:  # fmt: skip
     result = train_model(model, learn, held_out, plan.options, out / "run", collate=collate, report=progress)
-    found = _rehearsed(model, sources, plan.options.seed)
+    found = _rehearsed(model, sources, plan.options.seed, min(CALIBRATED_ON, plan.held_out))
     stretch = stretch_of(found, np.arange(6), Stretch.none())
     report = _report(model, result, found, out)
-    if int(os.environ.get("RANK", "0")) == 0:
+    if first:
         _write(model, stretch, plan, result, report, out)
     return report
 
@@ -162,9 +174,9 @@ def _sets(plan: TrainPlan, patch_px: int) -> tuple[Mixed, Mixed, list[tuple[Patc
             )
         )
     if not held:
-        held = [(Prior(seed, HELD_OUT, first=HELD_OUT_FIRST), np.arange(HELD_OUT))]
+        held = [(Prior(seed, plan.held_out, first=HELD_OUT_FIRST), np.arange(plan.held_out))]
     tests = [
-        Examples(_dataset(source, index[:HELD_OUT], seed + 1, DESIGN), patch_px=patch_px, drops=False)
+        Examples(_dataset(source, index[: plan.held_out], seed + 1, DESIGN), patch_px=patch_px, drops=False)
         for source, index in held
     ]
     return Mixed(learn), Mixed(tests), held
@@ -174,12 +186,12 @@ def _dataset(source: PatchSource, index: Any, seed: int, design: GapDesign) -> P
     return PatchDataset(source, index, seed=seed, design=design)
 
 
-def _rehearsed(model: AnyDate, sources: Sequence[tuple[PatchSource, Any]], seed: int) -> Rehearsed:
+def _rehearsed(model: AnyDate, sources: Sequence[tuple[PatchSource, Any]], seed: int, count: int) -> Rehearsed:
     """What the model says of hidden looks of held-out patches."""
     model.train(mode=False)
     parts, number = [], 0
     for source, index in sources:
-        chosen = np.random.default_rng(seed).permutation(index)[: CALIBRATED_ON // len(sources)]
+        chosen = np.random.default_rng(seed).permutation(index)[: -(-count // len(sources))]
         for n in chosen.tolist():
             patch = source.read(n)
             refl_tbyx = patch.refl_tbyx[..., :CROP_PX, :CROP_PX]
