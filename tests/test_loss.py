@@ -181,3 +181,17 @@ def test_a_score_is_the_weighted_mean_of_what_is_scored() -> None:
     none, count = score(given.requires_grad_(), true, torch.zeros(24, dtype=torch.bool), weight)
     none.backward()
     assert none == 0 and count == 0 and given.grad is not None and not given.grad.any()
+
+
+def test_edges_made_while_a_model_is_built_without_values_are_edges_still() -> None:
+    """Nor do those made while predicting keep a later training from its gradients: a cache holds them for all."""
+    edges.cache_clear()
+    with torch.device("meta"):
+        start_logits()
+    assert edges().device.type == "cpu" and np.isfinite(edges().numpy()).all()
+    edges.cache_clear()
+    with torch.inference_mode():
+        quantiles(logits(1), (0.5,))
+    given = logits(2).requires_grad_()
+    score(given, torch.zeros(2), torch.ones(2, dtype=torch.bool), torch.ones(2))[0].backward()
+    edges.cache_clear()
