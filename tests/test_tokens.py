@@ -72,6 +72,21 @@ def test_values_beyond_the_ends_are_as_on_them() -> None:
     torch.testing.assert_close(made(beyond), made(on), rtol=0, atol=0)
 
 
+def test_digits_are_the_regression_transformer_s_encoding_by_hand() -> None:
+    """Born & Manica (2023), eq. 1: (-1)^j v 10^p / (j + 1); of 0.1234 the digit 1 stands at p = -1."""
+    made = Numbers("digits", learned=4)
+    with torch.no_grad():
+        made.table.weight.zero_()
+    wanted = [
+        [0.1, -0.1 / 2, 0.1 / 3, -0.1 / 4],
+        [0.02, -0.02 / 2, 0.02 / 3, -0.02 / 4],
+        [0.003, -0.003 / 2, 0.003 / 3, -0.003 / 4],
+        [0.0004, -0.0004 / 2, 0.0004 / 3, -0.0004 / 4],
+    ]
+    torch.testing.assert_close(made(torch.tensor(0.1234)), torch.tensor(wanted).flatten())
+    torch.testing.assert_close(made(torch.tensor(0.9007))[[0, 4, 8, 12]], torch.tensor([0.9, 0.0, 0.0, 0.0007]))
+
+
 def test_each_digit_and_place_has_a_learned_vector_of_its_own() -> None:
     made = Numbers("digits")
     plain, other = made(torch.tensor(0.1134)), Numbers("digits")

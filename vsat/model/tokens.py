@@ -61,7 +61,7 @@ class Numbers(nn.Module):
             nn.init.normal_(self.table.weight, std=0.1)
             place, digit = torch.meshgrid(torch.arange(DIGITS), torch.arange(10), indexing="ij")
             j = torch.arange(learned)
-            size = digit[..., None] * 10.0 ** -place[..., None] / (j + 1)
+            size = digit[..., None] * 10.0 ** -(place[..., None] + 1) / (j + 1)
             self.register_buffer("places", (torch.where(j % 2 == 0, 1.0, -1.0) * size).reshape(-1, learned))
 
     def forward(self, values: Tensor) -> Tensor:
