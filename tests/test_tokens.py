@@ -181,6 +181,23 @@ def test_a_sequence_holds_its_own_clear_looks_in_order(side: int) -> None:
     assert made["value"].shape[:2] == (len(cells), longest)
 
 
+def test_beyond_the_window_s_edge_there_is_nothing() -> None:
+    """Pixels of a square that hangs over the edge hold nothing of another pixel."""
+    evidence = evidence_of(5)
+    far = {
+        f.name: array
+        for f in fields(Evidence)
+        if f.name.endswith("yx") and (array := getattr(evidence, f.name).copy()).dtype == np.float32
+    }
+    for array in far.values():
+        array[..., 0, 0] += 0.07
+    cells = cells_of(6, 5, 4)
+    over = (cells < 0).any(axis=1) & ~(cells == 0).any(axis=1)
+    assert over.sum() == 3
+    one, two = (gather_tokens(found, cells[over], SIX) for found in (evidence, replace(evidence, **far)))
+    assert same(one, two)
+
+
 def test_sensors_are_those_of_a_day_s_first_look_or_unknown() -> None:
     refl, clear, day = cube(6, repeats=True)
     clear[:] = True

@@ -122,8 +122,9 @@ def gather_tokens(
     looks, queries = len(evidence.day_t), len(evidence.query_q)
 
     def picked(array: NDArray[Any]) -> NDArray[Any]:
-        """(..., [b], y, x) to (n, leading axis, p, [b])."""
+        """(..., [b], y, x) to (n, leading axis, p, [b]), zero beyond the window's end."""
         tall: NDArray[Any] = array.reshape(*array.shape[:-2], -1)[..., flat]
+        tall[..., cell_np.ravel() < 0] = 0
         tall = tall.reshape(*tall.shape[:-1], n, p)
         if tall.ndim == 4:  # (a, b, n, p)
             return np.ascontiguousarray(tall.transpose(2, 0, 3, 1))
