@@ -214,6 +214,17 @@ def test_without_evidence_no_classical_estimate_but_the_base_is_seen() -> None:
         assert not torch.equal(before, said(model, given, query=changed(given["query"], ~where)))
 
 
+def test_without_scene_nothing_of_the_day_s_other_pixels_is_seen_but_through_the_base() -> None:
+    given = batch(sequences=3)
+    of_day, around = _only(given["query"], *OF_DAY), _only(given["look"], *AROUND)
+    for scene in (True, False):
+        model = shaken(scene=scene)
+        before = said(model, given)
+        for name, where in (("query", of_day), ("look", around)):
+            assert torch.equal(before, said(model, given, **{name: changed(given[name], where)})) == (not scene)
+            assert not torch.equal(before, said(model, given, **{name: changed(given[name], ~where)}))
+
+
 def test_a_loss_counts_what_is_asked_of_bands_there_are() -> None:
     model, given = shaken(), batch()
     with torch.no_grad():

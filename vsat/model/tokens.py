@@ -29,7 +29,16 @@ YEAR = 365.25
 CLIP = 8.0  # rests beyond this many scales say no more
 
 LOOK_FEATURES = BANDS * 4 + 3  # of a pixel: standardised, rest, near, wide; clear, two shares
-QUERY_FEATURES = BANDS * (1 + MEMBERS + 1 + 1 + 2 + 1) + MEMBERS + 2 + 6  # see `query_features`
+QUERY_FEATURES = BANDS * (1 + MEMBERS + 1 + 1 + 2 + 1) + MEMBERS + 2 + 6  # in the order of `gather_tokens`
+LOOK_AROUND = (
+    slice(BANDS * 2, BANDS * 4),
+    slice(BANDS * 4 + 1, LOOK_FEATURES),
+)  # from pixels around, with their shares
+QUERY_AROUND = (  # from the date's other pixels: error of kriging and rests, shares, whether it was used
+    slice(BANDS * 6, BANDS * 9),
+    slice(QUERY_FEATURES - 8, QUERY_FEATURES - 6),
+    slice(QUERY_FEATURES - 2, QUERY_FEATURES - 1),
+)
 SHARED_FEATURES = 2 * SEASONS + SENSOR_KINDS + 4
 
 OF_LOOKS = ("value", "look", "clear", "look_shared", "day_t")
