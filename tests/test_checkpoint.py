@@ -206,3 +206,17 @@ def test_a_missing_folder_is_named_with_what_to_do(tmp_path: Path) -> None:
     assert "no any-date checkpoint" in failing(tmp_path / "absent")
     (tmp_path / "empty").mkdir()
     assert "no any-date checkpoint" in failing(tmp_path / "empty")
+
+
+def test_another_kind_of_model_is_none_of_this_kind(tmp_path: Path) -> None:
+    """Its weights would be passed over, and random ones would fill."""
+    config = GPT2Config(n_embd=32, n_layer=1, n_head=2, vocab_size=8, n_positions=8, bos_token_id=0, eos_token_id=0)
+    GPT2Model(config).save_pretrained(tmp_path)
+    assert "no any-date checkpoint" in failing(tmp_path)
+
+
+def test_weights_that_are_cut_are_none(tmp_path: Path) -> None:
+    shaken().save_pretrained(tmp_path)
+    whole = (tmp_path / WEIGHTS).read_bytes()
+    (tmp_path / WEIGHTS).write_bytes(whole[: len(whole) // 2])
+    assert "no any-date checkpoint" in failing(tmp_path)
