@@ -8,7 +8,8 @@ from shaken import batch, changed, shaken, untrained
 from torch import Tensor
 from transformers import GPT2Config, GPT2Model
 
-from vsat.model.anydate import SIZES, TOGETHER, AnyDate, AnyDateConfig
+from vsat.errors import InputError
+from vsat.model.anydate import SIZES, TOGETHER, AnyDate, AnyDateConfig, take_gpt2
 from vsat.model.examples import collate
 from vsat.model.loss import edges, quantiles
 from vsat.model.tokens import BANDS, MEMBERS, OF_LOOKS, OF_QUERIES
@@ -259,13 +260,32 @@ def test_sophia_s_loss_is_against_the_model_s_own_labels() -> None:
     )
 
 
-def test_gpt2_s_weights_can_be_taken_over() -> None:
-    """There is no call for it: the backbone is a plain GPT2Model, and takes all weights but words and places."""
-    config = GPT2Config(n_embd=32, n_layer=2, n_head=2, vocab_size=50, n_positions=40, bos_token_id=0, eos_token_id=0)
+def gpt2(folder: Path, **options: int) -> GPT2Model:
+    shape = {"n_embd": 32, "n_layer": 2, "n_head": 2, "vocab_size": 50, "n_positions": 40} | options
     torch.manual_seed(5)
-    theirs = {name: w for name, w in GPT2Model(config).state_dict().items() if name.split(".")[0] not in ("wte", "wpe")}
+    model = GPT2Model(GPT2Config(**shape, bos_token_id=0, eos_token_id=0))
+    model.save_pretrained(folder)
+    return model
+
+
+def test_gpt2_s_layers_are_taken_over(tmp_path: Path) -> None:
+    theirs = {k: w for k, w in gpt2(tmp_path).state_dict().items() if k.split(".")[0] not in ("wte", "wpe")}
     model, given = shaken(backbone="gpt2"), batch(sequences=3)
-    before = said(model, given)
-    found = model.backbone.load_state_dict(theirs, strict=False)
-    assert not found.unexpected_keys and {name.split(".")[0] for name in found.missing_keys} == {"wte", "wpe"}
+    before, old = said(model, given), {k: w.clone() for k, w in model.state_dict().items()}
+    take_gpt2(model, str(tmp_path))
+    mine = {k.removeprefix("backbone."): w for k, w in model.state_dict().items() if k.startswith("backbone.")}
+    assert set(mine) - set(theirs) == {"wte.weight", "wpe.weight"} and set(theirs) < set(mine)
+    assert all(torch.equal(mine[name], weight) for name, weight in theirs.items())
+    assert all(torch.equal(model.state_dict()[k], w) for k, w in old.items() if not k.startswith("backbone."))
     assert not close(before, said(model, given), 1e-2)
+
+
+def test_only_a_gpt2_of_the_same_shape_is_taken(tmp_path: Path) -> None:
+    gpt2(tmp_path / "deep", n_layer=3)
+    gpt2(tmp_path / "fits")
+    with pytest.raises(InputError, match="n_layer is 3, and 2"):
+        take_gpt2(shaken(backbone="gpt2"), str(tmp_path / "deep"))
+    with pytest.raises(InputError, match="no GPT-2"):
+        take_gpt2(shaken(backbone="gpt2"), str(tmp_path / "absent"))
+    with pytest.raises(InputError, match="LlamaModel"):
+        take_gpt2(shaken(), str(tmp_path / "fits"))
