@@ -17,7 +17,16 @@ from transformers import GPT2Config, GPT2Model, LlamaConfig, LlamaModel, Pretrai
 
 from vsat.errors import InputError
 from vsat.model.loss import BIN_COUNT, sampled_targets, score, start_logits
-from vsat.model.tokens import BANDS, LOOK_FEATURES, QUERY_FEATURES, SHARED_FEATURES, WAVELENGTH_UM, Numbers
+from vsat.model.tokens import (
+    BANDS,
+    LOOK_AROUND,
+    LOOK_FEATURES,
+    QUERY_AROUND,
+    QUERY_FEATURES,
+    SHARED_FEATURES,
+    WAVELENGTH_UM,
+    Numbers,
+)
 
 PERIODS_DAYS = (365.25, 365.25 / 2, 365.25 / 4)  # and a geometric row of
 SHORTEST_DAYS, LONGEST_DAYS = 10.0, 2500.0
@@ -37,7 +46,8 @@ class AnyDateConfig(PretrainedConfig):  # type: ignore[no-untyped-call]
         backbone: "llama" (rotary phases in real days: time enters as distance only) or "gpt2" (dates in the embedding).
         numbers: how reflectance becomes features, see tokens.Numbers.
         patch_px: side of the square of pixels that one token holds.
-        evidence, scene: False hides the classical estimates, or all that comes from other pixels of the query's date.
+        evidence, scene: False hides the classical estimates but the base, or all that comes from other pixels of the
+            query's date but what the base and its scale have of it.
     """
 
     model_type = "vsat-anydate"
@@ -221,20 +231,10 @@ class AnyDate(PreTrainedModel):  # type: ignore[no-untyped-call]
     def _ablated(self, look: Tensor, query: Tensor) -> tuple[Tensor, Tensor]:
         """With what the configuration hides set to zero."""
         if not self.config.evidence:
-            query = torch.cat([query[..., :BANDS], torch.zeros_like(query[..., BANDS:])], -1)
+            query = _without(query, slice(BANDS, None))
         if not self.config.scene:
-            look = torch.cat(
-                [look[..., : 2 * BANDS], torch.zeros_like(look[..., 2 * BANDS : 4 * BANDS]), look[..., 4 * BANDS :]], -1
-            )
-            first = BANDS * 6
-            query = torch.cat(
-                [
-                    query[..., :first],
-                    torch.zeros_like(query[..., first : first + 3 * BANDS]),
-                    query[..., first + 3 * BANDS :],
-                ],
-                -1,
-            )
+            look = _without(look, *LOOK_AROUND)
+            query = _without(query, *QUERY_AROUND)
         return look, query
 
     def _encoded(self, tokens: Tensor, day: Tensor, looks: Tensor) -> Tensor:
@@ -284,6 +284,13 @@ def take_gpt2(model: AnyDate, source: str) -> None:
             raise InputError(problem, place=source, next_step="choose the size of that shape: base for distilgpt2")
     layers = {name: value for name, value in theirs.state_dict().items() if not name.startswith(("wte", "wpe"))}
     model.backbone.load_state_dict(layers, strict=False)  # words and places have no use here
+
+
+def _without(features: Tensor, *hidden: slice) -> Tensor:
+    seen = features.clone()
+    for part in hidden:
+        seen[..., part] = 0
+    return seen
 
 
 def _backbone(config: AnyDateConfig) -> nn.Module:

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from safetensors import SafetensorError
 
 from vsat.core.calibration import NORMAL, PRIOR_SD
 from vsat.core.fill import PRIOR, Estimated, Filled, FilledDate, Look, Neighbours, dated, look_of_day
@@ -147,21 +148,26 @@ def load_checkpoint(source: str | Path, *, device: str | None = None) -> Checkpo
 
 @lru_cache(maxsize=4)
 def _loaded(source: str, device: str, _: int) -> Checkpoint:
+    step = "name a folder that training has written, or a hub id; vsat train makes one"
     try:
-        model = AnyDate.from_pretrained(source)
-    except (OSError, ValueError, KeyError) as error:
-        step = "name a folder that training has written, or a hub id; vsat train makes one"
+        loaded: Any = AnyDate.from_pretrained(source, output_loading_info=True)
+    except (OSError, ValueError, KeyError, SafetensorError) as error:
         raise InputError(
             f"no any-date checkpoint: {str(error).splitlines()[0]}", place=source, next_step=step
         ) from error
+    model, found = loaded
+    absent = sorted(found["missing_keys"])  # of another kind of model: transformers would go on with random ones
+    if absent:
+        problem = f"no any-date checkpoint: {len(absent)} of its weights are missing, such as {absent[0]}"
+        raise InputError(problem, place=source, next_step=step)
     path = Path(source) / CALIBRATION
     if not Path(source).is_dir():
         from transformers.utils.hub import cached_file
 
-        found = cached_file(source, CALIBRATION, _raise_exceptions_for_missing_entries=False)
-        path = Path(found) if found else path
+        at = cached_file(source, CALIBRATION, _raise_exceptions_for_missing_entries=False)
+        path = Path(at) if at else path
     stretch = Stretch.from_json(json.loads(path.read_text())) if path.is_file() else Stretch.none()
-    model.to(torch.device(device))  # type: ignore[arg-type]
+    model.to(torch.device(device))
     model.train(mode=False)
     return Checkpoint(Path(source).name, model, stretch)
 

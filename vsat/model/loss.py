@@ -22,9 +22,11 @@ SMOOTH = 0.6  # width of the label's smoothing, bins
 def edges(device: torch.device | None = None) -> Tensor:
     """Edges of the bins in scales of the residual, float32 (k + 1,).
 
-    No buffer of the model: transformers builds models without values, and fills in what the file holds.
+    No buffer of the model: transformers builds models without values, and fills in what the file holds. Named as being
+    on the CPU at first: what is made while such a model is built must have values, for it is kept.
     """
-    return torch.sinh(torch.linspace(-REACH, REACH, BIN_COUNT + 1, dtype=torch.float64)).float().to(device)
+    even = torch.linspace(-REACH, REACH, BIN_COUNT + 1, dtype=torch.float64, device="cpu")
+    return torch.sinh(even).float().to(device)
 
 
 def start_logits() -> Tensor:

@@ -69,7 +69,8 @@ def answer(
     Args:
         model: on any device, in evaluation mode.
         refl_tbyx: int16 (t, b, y, x) x 1e-4. Values under a False of `clear_tyx` are never used.
-        clear_tyx: bool, the context; a pixel that is clear on a day asked does not see that look.
+        clear_tyx: bool, the context. What is said of a pixel on a day on which it is clear itself rests on that very
+            look; the look is what is wanted then, and `fill.dated` passes it through.
         question: looks' and queries' days, bands, sensors.
         wanted_yx: which pixels are wanted; the others stay NaN.
     """

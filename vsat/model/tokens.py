@@ -29,7 +29,16 @@ YEAR = 365.25
 CLIP = 8.0  # rests beyond this many scales say no more
 
 LOOK_FEATURES = BANDS * 4 + 3  # of a pixel: standardised, rest, near, wide; clear, two shares
-QUERY_FEATURES = BANDS * (1 + MEMBERS + 1 + 1 + 2 + 1) + MEMBERS + 2 + 6  # see `query_features`
+QUERY_FEATURES = BANDS * (1 + MEMBERS + 1 + 1 + 2 + 1) + MEMBERS + 2 + 6  # in the order of `gather_tokens`
+LOOK_AROUND = (
+    slice(BANDS * 2, BANDS * 4),
+    slice(BANDS * 4 + 1, LOOK_FEATURES),
+)  # from pixels around, with their shares
+QUERY_AROUND = (  # from the date's other pixels: error of kriging and rests, shares, whether it was used
+    slice(BANDS * 6, BANDS * 9),
+    slice(QUERY_FEATURES - 8, QUERY_FEATURES - 6),
+    slice(QUERY_FEATURES - 2, QUERY_FEATURES - 1),
+)
 SHARED_FEATURES = 2 * SEASONS + SENSOR_KINDS + 4
 
 OF_LOOKS = ("value", "look", "clear", "look_shared", "day_t")
@@ -61,7 +70,7 @@ class Numbers(nn.Module):
             nn.init.normal_(self.table.weight, std=0.1)
             place, digit = torch.meshgrid(torch.arange(DIGITS), torch.arange(10), indexing="ij")
             j = torch.arange(learned)
-            size = digit[..., None] * 10.0 ** -place[..., None] / (j + 1)
+            size = digit[..., None] * 10.0 ** -(place[..., None] + 1) / (j + 1)
             self.register_buffer("places", (torch.where(j % 2 == 0, 1.0, -1.0) * size).reshape(-1, learned))
 
     def forward(self, values: Tensor) -> Tensor:
@@ -122,8 +131,9 @@ def gather_tokens(
     looks, queries = len(evidence.day_t), len(evidence.query_q)
 
     def picked(array: NDArray[Any]) -> NDArray[Any]:
-        """(..., [b], y, x) to (n, leading axis, p, [b])."""
+        """(..., [b], y, x) to (n, leading axis, p, [b]), zero beyond the window's end."""
         tall: NDArray[Any] = array.reshape(*array.shape[:-2], -1)[..., flat]
+        tall[..., cell_np.ravel() < 0] = 0
         tall = tall.reshape(*tall.shape[:-1], n, p)
         if tall.ndim == 4:  # (a, b, n, p)
             return np.ascontiguousarray(tall.transpose(2, 0, 3, 1))
