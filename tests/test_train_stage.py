@@ -24,15 +24,14 @@ OPTIONS = TrainOptions(optimizer="adamw", lr=1e-3, steps=4, batch=3, save_every=
 
 @pytest.fixture(autouse=True)
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A size that trains in seconds, on few held-out patches."""
+    """A size that trains in seconds, calibrated on few patches."""
     monkeypatch.setitem(anydate.SIZES, "tiny", (16, 2, 2))
-    monkeypatch.setattr(module, "HELD_OUT", 6)
     monkeypatch.setattr(module, "CALIBRATED_ON", 3)
 
 
 def test_a_checkpoint_from_the_prior_fills_and_has_a_card(tmp_path: Path) -> None:
     out = tmp_path / "model"
-    report = train(TrainPlan(options=OPTIONS), out)
+    report = train(TrainPlan(held_out=6, options=OPTIONS), out)
     assert (report.steps, report.stopped) == (4, "steps") and report.held_out_best is not None
     assert sorted(path.name for path in out.iterdir() if path.name[0] != ".") == sorted(
         ["README.md", "calibration.json", "card.json", "config.json", "model.safetensors", "run"]
@@ -50,17 +49,17 @@ def test_a_checkpoint_from_the_prior_fills_and_has_a_card(tmp_path: Path) -> Non
 
 def test_a_longer_run_goes_on_and_other_options_are_refused(tmp_path: Path) -> None:
     out = tmp_path / "model"
-    train(TrainPlan(options=replace(OPTIONS, minutes=1e-6)), out)
-    report = train(TrainPlan(options=OPTIONS), out)
+    train(TrainPlan(held_out=6, options=replace(OPTIONS, minutes=1e-6)), out)
+    report = train(TrainPlan(held_out=6, options=OPTIONS), out)
     assert report.steps == 4
     with pytest.raises(InputError, match="batch was 3 and is 2"):
-        train(TrainPlan(options=replace(OPTIONS, batch=2)), out)
+        train(TrainPlan(held_out=6, options=replace(OPTIONS, batch=2)), out)
 
 
 def test_patches_are_learned_from_and_a_store_without_validation_is_not(tmp_path: Path) -> None:
     store = tmp_path / "store"
     write_store(store, (0,) * 16 + (1,) * 8)
-    plan = TrainPlan(prior=False, patches=(store,), options=OPTIONS)
+    plan = TrainPlan(held_out=6, prior=False, patches=(store,), options=OPTIONS)
     report = train(plan, tmp_path / "model")
     assert report.steps == 4 and "store" in (tmp_path / "model" / CARD).read_text()
     begun = replace(plan, init=str(tmp_path / "model"))
@@ -69,15 +68,15 @@ def test_patches_are_learned_from_and_a_store_without_validation_is_not(tmp_path
     with pytest.raises(InputError, match="no validation patches"):
         train(replace(plan, patches=(tmp_path / "lone",)), tmp_path / "none")
     with pytest.raises(InputError, match="nothing to learn from"):
-        train(TrainPlan(prior=False), tmp_path / "none")
+        train(TrainPlan(held_out=6, prior=False), tmp_path / "none")
     with pytest.raises(InputError, match="no size 'huge'"):
-        train(TrainPlan(size="huge"), tmp_path / "none")
+        train(TrainPlan(held_out=6, size="huge"), tmp_path / "none")
 
 
 def test_a_gpt2_gives_its_layers(tmp_path: Path) -> None:
     theirs = GPT2Model(GPT2Config(n_embd=16, n_layer=2, n_head=2, vocab_size=5, n_positions=8))
     theirs.save_pretrained(tmp_path / "gpt2")
-    plan = TrainPlan(backbone="gpt2", gpt2=str(tmp_path / "gpt2"), options=OPTIONS)
+    plan = TrainPlan(held_out=6, backbone="gpt2", gpt2=str(tmp_path / "gpt2"), options=OPTIONS)
     model = module._model(plan)
     ours, given = model.backbone.state_dict(), theirs.state_dict()
     assert all((ours[name] == given[name]).all() for name in ours if not name.startswith(("wte", "wpe")))
@@ -102,6 +101,8 @@ def test_the_verb_says_what_came_of_it(tmp_path: Path) -> None:
         "2",
         "--optimizer",
         "sophia",
+        "--held-out",
+        "6",
     ]
     done = CliRunner().invoke(app, given)
     assert done.exit_code == 0, done.output
