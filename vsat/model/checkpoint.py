@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from safetensors import SafetensorError
+from transformers.utils import logging as transformers_logging
 
 from vsat.core.calibration import NORMAL, PRIOR_SD
 from vsat.core.fill import PRIOR, Estimated, Filled, FilledDate, Look, Neighbours, dated, look_of_day
@@ -149,6 +150,7 @@ def load_checkpoint(source: str | Path, *, device: str | None = None) -> Checkpo
 @lru_cache(maxsize=4)
 def _loaded(source: str, device: str, _: int) -> Checkpoint:
     step = "name a folder that training has written, or a hub id; vsat train makes one"
+    transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     try:
         loaded: Any = AnyDate.from_pretrained(source, output_loading_info=True)
     except (OSError, ValueError, KeyError, SafetensorError) as error:

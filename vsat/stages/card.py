@@ -48,7 +48,7 @@ def write_card(folder: Path, plan: "TrainPlan", result: TrainResult, report: "Tr
     if plan.prior:
         data.append("- synthetic records, endless and seeded (`vsat.model.prior`); no real cube")
     if plan.init:
-        data.append(f"- begun with {plan.init}")
+        data.append(f"- begun with the checkpoint {Path(plan.init).name}")
     losses = {"held_out": result.held_out, "train": result.losses}
     options = asdict(plan.options) | {"lr": plan.options.peak, "weight_decay": plan.options.decay}
     known = asdict(report) | {"out": Path(report.out).name}
