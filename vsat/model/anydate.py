@@ -246,7 +246,10 @@ class AnyDate(PreTrainedModel):  # type: ignore[no-untyped-call]
         if self.place is None:
             options |= {"inputs_embeds": tokens, "position_ids": day}
         else:
-            near = torch.asinh(day / 30)
+            # from the middle of the looks, for a query's answer is not to depend on the other queries
+            seen = at < looks[:, None]
+            middle = (day * seen).sum(1, keepdim=True) / looks.clamp(min=1)[:, None]
+            near = torch.asinh((day - middle) / 30)
             placed = tokens + self.place(torch.stack([near, near.abs()], -1))
             options |= {"inputs_embeds": placed, "position_ids": torch.zeros_like(day, dtype=torch.long)}
         return cast(Tensor, self.backbone(**options).last_hidden_state)

@@ -143,8 +143,8 @@ def load_checkpoint(source: str | Path, *, device: str | None = None) -> Checkpo
         InputError: there is no such checkpoint, or it is not one of this kind.
     """
     chosen = device or ("cuda" if torch.cuda.is_available() else "cpu")
-    path = Path(source) / WEIGHTS
-    return _loaded(str(source), chosen, path.stat().st_mtime_ns if path.is_file() else 0)
+    paths = [path for name in (WEIGHTS, CALIBRATION) if (path := Path(source) / name).is_file()]
+    return _loaded(str(source), chosen, sum(path.stat().st_mtime_ns for path in paths))
 
 
 @lru_cache(maxsize=4)
