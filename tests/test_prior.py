@@ -120,12 +120,12 @@ def test_looks_spans_and_clouds_are_many_kinds(patches: list[PriorPatch]) -> Non
     span = np.array([patch.day_t[-1] - patch.day_t[0] for patch in patches])
     share = np.array([clear(patch.fmask_tyx).mean() for patch in patches])
     assert looks.min() >= 8
-    assert looks.max() <= 64
-    assert 20 < np.median(looks) < 55
+    assert looks.max() <= 110
+    assert 20 < np.median(looks) < 70
     assert span.min() > 30
     assert span.max() <= 1501
     assert 150 < np.median(span) < 700
-    assert 0.3 < share.mean() < 0.7
+    assert 0.4 < share.mean() < 0.8
     assert share.std() > 0.12
     assert share.min() < 0.3
     assert share.max() > 0.7
@@ -218,8 +218,9 @@ def test_snow_is_bright_but_not_in_the_short_wave(grounds: list[Made]) -> None:
         assert np.median(refl[:, BLUE][white]) > 0.5
         assert np.median(refl[:, SWIR1][white]) < 0.25
         assert np.median(refl[:, BLUE][white]) > 2 * np.median(refl[:, BLUE][bare])
-        summer = (THREE_YEARS % YEAR > 140) & (THREE_YEARS % YEAR < 240)
-        assert white[summer].sum() < 0.1 * white.sum()
+        north, south = ((first < THREE_YEARS % YEAR) & (first + 100 > THREE_YEARS % YEAR) for first in (140, 322))
+        in_summer = min(white[north].sum(), white[south].sum())  # of the north, or of the south
+        assert in_summer < 0.1 * white.sum()
 
 
 # -- the sky

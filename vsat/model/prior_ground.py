@@ -11,6 +11,7 @@ from vsat.core.landscape import fractal
 
 YEAR = 365.25
 NODE_DAYS = 4.0
+BRIGHTEST = 0.7  # no ground but snow reflects more
 MARGIN_DAYS = 40.0  # of the grid beyond the first and last look: pixels lag
 
 F64 = NDArray[np.float64]
@@ -219,7 +220,8 @@ def _varied(rng: Rng, name: str, count: int, spread: float) -> F64:
 def _near(rng: Rng, name: str, spread: float, within: float, count: int) -> F64:
     """Spectra of a cover in one scene: the scene differs from the book, its parcels a little from each other."""
     level = np.exp(rng.normal(-0.25, within, (count, 1)))
-    return np.asarray(_varied(rng, name, 1, spread) * level * np.exp(rng.normal(0, 0.4 * within, (count, 6))))
+    found = _varied(rng, name, 1, spread) * level * np.exp(rng.normal(0, 0.4 * within, (count, 6)))
+    return np.asarray(np.minimum(found, BRIGHTEST))
 
 
 def _flood(rng: Rng, day_g: F64, paddy_k: NDArray[np.bool_], green_kg: F64) -> F64:
