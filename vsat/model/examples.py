@@ -15,6 +15,7 @@ from vsat.core.evidence import gather_evidence
 from vsat.core.gaps import GapDesign
 from vsat.hls import FILL, SCALE
 from vsat.model.dataset import PatchDataset, Sample
+from vsat.model.predict import cells_of
 from vsat.model.tokens import BANDS, OF_LOOKS, OF_QUERIES, gather_tokens, only_asked
 
 CELLS = 8  # squares of a patch in one example: they share a sky, so others places teach more than more of them
@@ -137,10 +138,7 @@ def _cells(
 ) -> np.ndarray:
     """Flat pixel indices (n, p) of squares in which something is asked for and something was seen."""
     height, width = target_qyx.shape[1:]
-    index = np.full((-(-height // side) * side, -(-width // side) * side), -1)
-    index[:height, :width] = np.arange(height * width).reshape(height, width)
-    shape = (index.shape[0] // side, side, index.shape[1] // side, side)
-    cells = index.reshape(shape).transpose(0, 2, 1, 3).reshape(-1, side * side)
+    cells = cells_of(height, width, side)
     asked = (target_qyx.sum(axis=0) * context_tyx.any(axis=0)).ravel()
     # A context is what costs: rather pixels of which much is asked.
     worth = (asked[np.maximum(cells, 0)] * (cells >= 0)).sum(axis=1).astype(np.float64) ** 2
