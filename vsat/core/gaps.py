@@ -20,8 +20,8 @@ class GapDesign:
     """What kinds of gaps are drawn, and how large they are.
 
     Attributes:
-        masks, dates, blocks, thinning: relative frequencies: cloud of other dates and places laid over clear looks, whole
-            dates, all looks of a stretch of time, a share of all dates.
+        masks, dates, blocks, thinning, ends: relative frequencies: cloud of other dates and places laid over clear looks,
+            whole dates, all looks of a stretch of time, a share of all dates, all looks of the record's last stretch.
         block_days: shortest and longest stretch; drawn evenly in its logarithm.
         share: least and largest share of the dates that thinning takes.
         most_dates: share of the dates that "masks" and "dates" hide at most.
@@ -32,13 +32,14 @@ class GapDesign:
     dates: float = 0.2
     blocks: float = 0.2
     thinning: float = 0.2
+    ends: float = 0.0
     block_days: tuple[float, float] = (8.0, 128.0)
     share: tuple[float, float] = (0.1, 0.9)
     most_dates: float = 0.25
     least_looks: int = 3
 
 
-KINDS = ("masks", "dates", "blocks", "thinning")
+KINDS = ("masks", "dates", "blocks", "thinning", "ends")
 
 
 @dataclass(frozen=True)
@@ -83,7 +84,7 @@ def draw_gaps(
         The gaps. Where a context of `least_looks` days cannot be kept, one date is hidden; where even that takes too
         much, nothing is: kind "", no target.
     """
-    weights = np.array([design.masks, design.dates, design.blocks, design.thinning])
+    weights = np.array([getattr(design, name) for name in KINDS])
     kind = KINDS[rng.choice(len(KINDS), p=weights / weights.sum())]
     if kind == "masks" and (clouds_myx is None or not len(clouds_myx)):
         kind = "dates"
@@ -109,11 +110,17 @@ def _hidden_days(rng: np.random.Generator, kind: str, days: Days, design: GapDes
         case "dates":
             return rng.choice(days, rng.integers(1, _most(days, design) + 1), replace=False)
         case "blocks":
-            length = np.exp(rng.uniform(*np.log(design.block_days)))
             centre = rng.choice(days)
-            return np.asarray(days[np.abs(days - centre) <= length / 2])
+            return np.asarray(days[np.abs(days - centre) <= _stretch(rng, design) / 2])
+        case "ends":
+            return np.asarray(days[days > days[-1] - _stretch(rng, design)])
         case _:
             return rng.choice(days, max(1, round(days.size * rng.uniform(*design.share))), replace=False)
+
+
+def _stretch(rng: np.random.Generator, design: GapDesign) -> float:
+    """Length of one in days."""
+    return float(np.exp(rng.uniform(*np.log(design.block_days))))
 
 
 def _most(days: Days, design: GapDesign) -> int:

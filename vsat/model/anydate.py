@@ -139,14 +139,15 @@ class AnyDate(PreTrainedModel):  # type: ignore[no-untyped-call]
             look_shared, query_shared: (n, t, f) and (n, q, f).
             day_t, day_q: float32 (n, t) and (n, q); only differences matter with rotary phases.
             has: bool (n, 6), bands there are.
-            truth: float32 (n, q, p, 6) reflectance; target: bool (n, q, p); weight: float32 (n, q, p, 6) of the loss.
+            truth: float32 (n, q, p, 6, s) reflectance, under s skies of which each counts the same; target: bool (n, q, p);
+                weight: float32 (n, q, p, 6) of the loss.
         """
         asked = None if target is None else target.any(-1)
         logits = self.logits(value, look, clear, look_shared, base, query, query_shared, day_t, day_q, has, asked)
         if truth is None or target is None or weight is None:
             return AnyDateOutput(logits)
-        scored = (target[..., None] & has[:, None, None, :]).expand_as(truth)
-        loss, count = score(logits, (truth - base) / scale, scored, weight)
+        scored = (target[..., None] & has[:, None, None, :]).expand_as(base)
+        loss, count = score(logits, (truth - base[..., None]) / scale[..., None], scored, weight)
         return AnyDateOutput(logits, loss, count)
 
     def sampled_loss(self, *, generator: torch.Generator | None = None, **batch: Tensor) -> Tensor:
@@ -241,14 +242,15 @@ class AnyDate(PreTrainedModel):  # type: ignore[no-untyped-call]
         """Tokens after the backbone: everyone sees the looks, which come first, and a query itself."""
         length = tokens.shape[1]
         at = torch.arange(length, device=tokens.device)
-        mask = (at < looks[:, None])[:, None, :] | (at[:, None] == at)
+        seen = (at < looks[:, None])[:, None, :] | (at[:, None] == at)
+        mask = tokens.new_zeros(seen.shape).masked_fill_(~seen, torch.finfo(tokens.dtype).min)
         options: dict[str, Any] = {"attention_mask": mask[:, None], "use_cache": False}
         if self.place is None:
             options |= {"inputs_embeds": tokens, "position_ids": day}
         else:
             # from the middle of the looks, for a query's answer is not to depend on the other queries
-            seen = at < looks[:, None]
-            middle = (day * seen).sum(1, keepdim=True) / looks.clamp(min=1)[:, None]
+            before = at < looks[:, None]
+            middle = (day * before).sum(1, keepdim=True) / looks.clamp(min=1)[:, None]
             near = torch.asinh((day - middle) / 30)
             placed = tokens + self.place(torch.stack([near, near.abs()], -1))
             options |= {"inputs_embeds": placed, "position_ids": torch.zeros_like(day, dtype=torch.long)}
@@ -297,12 +299,14 @@ def _without(features: Tensor, *hidden: slice) -> Tensor:
 
 
 def _backbone(config: AnyDateConfig) -> nn.Module:
+    # Written out, attention trains 1.8 times as fast on a CPU as torch's own kernel, whose backward pass is slow in bfloat16.
+    plain: dict[str, Any] = {"attn_implementation": "eager"}
     if config.backbone == "gpt2":
         return GPT2Model(
             GPT2Config(
                 n_embd=config.width, n_layer=config.layers, n_head=config.heads, vocab_size=1, n_positions=1,
                 bos_token_id=None, eos_token_id=None,
-                resid_pdrop=0.0, embd_pdrop=0.0, attn_pdrop=0.0,
+                resid_pdrop=0.0, embd_pdrop=0.0, attn_pdrop=0.0, **plain,
             )
         )  # fmt: skip
     model = LlamaModel(
@@ -316,6 +320,7 @@ def _backbone(config: AnyDateConfig) -> nn.Module:
             max_position_embeddings=4096,
             bos_token_id=None,
             eos_token_id=None,
+            **plain,
         )
     )
     half = config.width // config.heads // 2

@@ -26,7 +26,7 @@ BANK_CLEAR = (0.15, 0.85)  # clear share of a look that has a cloud worth laying
 MOST_UNREADABLE = 0.05  # of a store; with more of it gone, what is left is not what was drawn
 NO_SENSOR = 255
 
-Sample = dict[str, torch.Tensor]
+Sample = dict[str, Any]  # tensors, but for `air`
 
 
 class PatchLike(Protocol):
@@ -98,7 +98,8 @@ class PatchDataset(Dataset[Sample]):
         Returns:
             `refl` int16 (t, b, y, x), the context's values and FILL elsewhere; `truth` int16, all clear values; `context`
             and `target` bool (t, y, x); `day` int32 (t); `sensor` uint8 (t); `kind`, index into gaps.KINDS or -1;
-            `index`, of the patch that was read.
+            `index`, of the patch that was read. Of a synthetic patch also `ground` float32 (t, b, y, x) and `air`, see
+            `prior.PriorPatch`.
 
         Raises:
             StoreError: too much of the source cannot be read.
@@ -112,7 +113,7 @@ class PatchDataset(Dataset[Sample]):
         turn = int(rng.integers(8)) if self.flips else 0
         truth = np.where(seen[:, None], patch.refl_tbyx, np.int16(FILL))
         given = np.where(gaps.context_tyx[:, None], patch.refl_tbyx, np.int16(FILL))
-        return {
+        sample = {
             "refl": _turned(given, turn),
             "truth": _turned(truth, turn),
             "context": _turned(gaps.context_tyx, turn),
@@ -122,6 +123,9 @@ class PatchDataset(Dataset[Sample]):
             "kind": torch.tensor(KINDS.index(gaps.kind) if gaps.kind else -1),
             "index": torch.tensor(index),
         }
+        if hasattr(patch, "ground_tbyx"):
+            sample |= {"ground": _turned(patch.ground_tbyx, turn), "air": patch.air}
+        return sample
 
     def _readable(self, item: int) -> tuple[int, Any]:
         """The patch asked for, or the next one that can be read."""

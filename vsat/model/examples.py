@@ -4,6 +4,7 @@ Axes: as in `tokens`; e examples of a batch, whose sequences are laid end to end
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -18,16 +19,18 @@ from vsat.model.dataset import PatchDataset, Sample
 from vsat.model.predict import cells_of
 from vsat.model.tokens import BANDS, OF_LOOKS, OF_QUERIES, gather_tokens, only_asked
 
-CELLS = 8  # squares of a patch in one example: they share a sky, so others places teach more than more of them
+CELLS = 8  # squares of a patch in one example: they share a sky, so other places teach more than more of them
 CROP_PX = 24
 QUERIES = 12  # dates of a patch that an epoch asks for
+SKIES = 4  # under which a synthetic date that is hidden whole is scored
 LEAST_BANDS = 1
 DROP_BANDS = 0.15  # share of examples that lack some bands
 DROP_SENSOR = 0.3
 PLAIN_WEIGHT = 0.75  # 1 weighs errors as reflectance, 0 relative to what is typical of the pixel and band
 
 # What training hides: more at once than a fill ever lacks, for a context is what costs.
-DESIGN = GapDesign(masks=0.4, dates=0.3, blocks=0.1, thinning=0.2, most_dates=0.5, share=(0.1, 0.85))
+DESIGN = GapDesign(masks=0.4, dates=0.25, blocks=0.1, thinning=0.2, ends=0.05, most_dates=0.5, share=(0.1, 0.85))
+WHOLE = replace(DESIGN, masks=0.0, dates=0.45, blocks=0.15, thinning=0.25, ends=0.15)  # nothing of the dates asked for
 
 Example = dict[str, Tensor]
 
@@ -93,11 +96,14 @@ class Examples(Dataset[Example]):
         true = truth[looks].reshape(len(looks), BANDS, -1)[..., flat].transpose(2, 0, 3, 1)
         asked &= (evidence.count_yx.ravel()[flat] > 0)[:, None]
         tokens["target"] = np.asarray(asked & (true != FILL).all(axis=-1))
-        tokens["truth"] = np.where(true == FILL, 0, true * np.float32(SCALE)).astype(np.float32)
+        found = np.where(true == FILL, 0, true * np.float32(SCALE)).astype(np.float32)[..., None]
+        if "air" in sample:
+            found = _under_other_skies(rng, sample, looks, flat, found)
+        tokens["truth"] = found
         tokens["weight"] = _weight(tokens["scale"], tokens["target"], tokens["has"])
         tokens = only_asked(tokens, np.asarray(tokens["target"].any(axis=-1)))
-        found = {name: torch.from_numpy(np.require(array, requirements=["C", "W"])) for name, array in tokens.items()}
-        return found | {"index": sample["index"]}
+        made = {name: torch.from_numpy(np.require(array, requirements=["C", "W"])) for name, array in tokens.items()}
+        return made | {"index": sample["index"]}
 
     def _cropped(self, sample: Sample, rng: np.random.Generator) -> Sample:
         size = sample["refl"].shape[-1]
@@ -116,7 +122,7 @@ class Examples(Dataset[Example]):
 class Mixed(Dataset[Example]):
     """Several sets of examples in turn: sample n is of set n modulo their number."""
 
-    def __init__(self, parts: Sequence[Examples]) -> None:
+    def __init__(self, parts: Sequence["Examples | Mixed"]) -> None:
         self.parts = parts
 
     def __len__(self) -> int:
@@ -146,6 +152,25 @@ def _cells(
     return cells[np.sort(rng.choice(len(cells), useful, replace=False, p=worth / worth.sum()))] if useful else cells[:0]
 
 
+def _under_other_skies(
+    rng: np.random.Generator, sample: Sample, looks: np.ndarray, flat_np: np.ndarray, true_nqpb1: np.ndarray
+) -> np.ndarray:
+    """What was seen, and what could have been: (n, q, p, 6, SKIES).
+
+    Nothing of a date that is hidden whole tells which sky it had, so its loss is the mean over several: the same
+    gradient on average, with less noise. Dates that are partly seen keep what they showed.
+    """
+    again = true_nqpb1.repeat(SKIES, axis=-1)
+    whole = np.flatnonzero(~sample["context"].numpy()[looks].any(axis=(1, 2)))
+    if whole.size:
+        chosen = looks[whole]
+        ground_qbm = sample["ground"].numpy()[chosen].reshape(whole.size, BANDS, -1)[..., flat_np.ravel()]
+        shown = sample["air"].again(rng, ground_qbm, sample["sensor"].numpy()[chosen], SKIES - 1)
+        shown = np.clip(shown, -0.05, 1.6).reshape(SKIES - 1, whole.size, BANDS, *flat_np.shape)
+        again[:, whole, ..., 1:] = shown.transpose(3, 1, 4, 2, 0)
+    return again
+
+
 def _weight(scale: np.ndarray, target: np.ndarray, has: np.ndarray) -> np.ndarray:
     """Between error as reflectance and error relative to what is typical; about 1 in every example."""
     scored = target[..., None] & has[:, None, None]
@@ -163,8 +188,11 @@ def collate(examples: list[Example]) -> dict[str, Any]:
     looks = max(one["clear"].shape[1] for one in examples)
     queries = max(one["base"].shape[1] for one in examples)
     batch: dict[str, Any] = {"index": torch.stack([one["index"] for one in examples])}
+    skies = max(one["truth"].shape[-1] for one in examples)
     for name in examples[0]:
         parts = [one[name] for one in examples]
+        if name == "truth":  # one that was seen once counts as often as others
+            parts = [one.expand(*one.shape[:-1], skies) if one.shape[-1] == 1 else one for one in parts]
         if name in OF_LOOKS:
             parts = [_padded(one, looks, 0.0) for one in parts]
         if name in OF_QUERIES:

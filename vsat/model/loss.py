@@ -40,11 +40,12 @@ def score(logits: Tensor, residual: Tensor, scored: Tensor, weight: Tensor) -> t
     """Weighted mean of the loss over the values scored, and their number.
 
     Args:
-        logits: (..., k); residual: (...) in scales; scored: bool (...); weight: (...) relative to a mean of about 1.
+        logits: (..., k); residual: (..., s) in scales, s truths of which each counts the same; scored: bool (...); weight:
+            (...) relative to a mean of about 1.
     """
     count = scored.sum()
-    picked, true, share = logits[scored].float(), residual[scored].float(), weight[scored].float()
-    loss = share * (crps(picked, true) + ENTROPY_SHARE * cross_entropy(picked, true))
+    picked, true, share = logits[scored].float()[:, None], residual[scored].float(), weight[scored].float()
+    loss = share * (crps(picked, true) + ENTROPY_SHARE * cross_entropy(picked, true)).mean(-1)
     return loss.sum() / count.clamp(min=1), count
 
 

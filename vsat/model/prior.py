@@ -23,12 +23,17 @@ Rng = np.random.Generator
 
 @dataclass(frozen=True)
 class PriorPatch:
-    """int16 (t, 6, y, x) x 1e-4 with FILL, Fmask uint8 (t, y, x), days since 1970-01-01, index of hls.SENSORS."""
+    """int16 (t, 6, y, x) x 1e-4 with FILL, Fmask uint8 (t, y, x), days since 1970-01-01, index of hls.SENSORS.
+
+    And what no real patch has: the ground's reflectance float32 (t, 6, y, x), and the air that it was seen through.
+    """
 
     refl_tbyx: NDArray[np.int16]
     fmask_tyx: NDArray[np.uint8]
     day_t: NDArray[np.int32]
     sensor_t: NDArray[np.uint8]
+    ground_tbyx: F32
+    air: "Air"
 
 
 @dataclass(frozen=True)
@@ -62,14 +67,18 @@ class Prior:
         size = self.size_px
         day_t, sensor_t = _looks(rng, self.most_looks)
         ground_tbn = ground(rng, size, day_t)
-        cloud_tyx, missed_tyx, snow_known = _sky(rng, size, day_t)
-        seen_tbyx = _seen(rng, size, day_t, sensor_t, ground_tbn[0].reshape(len(day_t), 6, size, size), missed_tyx)
+        air = Air.of(rng)
+        cloud_tyx, missed_tyx, snow_known = _sky(rng, size, day_t, air.leak)
+        smooth_tyx = _windows(rng, field(rng, 2 * size, longest=40), len(day_t), size)
+        flat = (len(day_t), size * size)
+        seen_tbn = air.seen(rng, ground_tbn[0], sensor_t, smooth_tyx.reshape(flat), missed_tyx.reshape(flat))
+        seen_tbyx = seen_tbn.reshape(len(day_t), 6, size, size)
         snow_tyx = ground_tbn[1].reshape(len(day_t), size, size) > 0.1
         bits = np.where(cloud_tyx, int(Fmask.CLOUD), 0) | np.where(snow_tyx & snow_known, int(Fmask.SNOW), 0)
         refl, fmask = np.clip(np.rint(seen_tbyx / SCALE), -500, 16000).astype(np.int16), bits.astype(np.uint8)
         edge_tyx = _swath(rng, size, len(day_t))
         refl[np.broadcast_to(edge_tyx[:, None], refl.shape)], fmask[edge_tyx] = FILL, FMASK_FILL
-        return PriorPatch(refl, fmask, day_t.astype(np.int32), sensor_t)
+        return PriorPatch(refl, fmask, day_t.astype(np.int32), sensor_t, ground_tbn[0].reshape(seen_tbyx.shape), air)
 
 
 def _looks(rng: Rng, most: int) -> tuple[NDArray[np.int64], NDArray[np.uint8]]:
@@ -106,7 +115,7 @@ def _looks(rng: Rng, most: int) -> tuple[NDArray[np.int64], NDArray[np.uint8]]:
     return day[chosen_t] + start, sensor_t[chosen_t]
 
 
-def _sky(rng: Rng, size: int, day_t: NDArray[np.int64]) -> tuple[NDArray[np.bool_], F32, bool]:
+def _sky(rng: Rng, size: int, day_t: NDArray[np.int64], leak: float) -> tuple[NDArray[np.bool_], F32, bool]:
     """Cloud that is masked, opacity of what the mask missed (negative: shadow), and whether snow is flagged."""
     count = len(day_t)
     sunny = 5.0 * (rng.random() < 0.2)  # a desert, or a record that holds clear looks only
@@ -120,55 +129,115 @@ def _sky(rng: Rng, size: int, day_t: NDArray[np.int64]) -> tuple[NDArray[np.bool
     sheets = fractal(rng, (big, big), slope=float(rng.uniform(2.4, 3.6)), longest=longest, shortest=3)
     cut = np.sort(sheets.ravel())
     cloud = np.empty((count, size, size), bool)
-    for t in range(count):
-        y, x = rng.integers(0, big - size, 2).tolist()
-        cloud[t] = sheets[y : y + size, x : x + size] > cut[min(int((1 - share[t]) * cut.size), cut.size - 1)]
+    for t, window in enumerate(_windows(rng, sheets, count, size)):
+        cloud[t] = window > cut[min(int((1 - share[t]) * cut.size), cut.size - 1)]
     if rng.random() < 0.7:
         cloud = ndimage.maximum_filter(cloud, size=(1, 3, 3))
-    leak_t = rng.random(count) < rng.beta(1, 11)
     missed = np.zeros((count, size, size), np.float32)
-    for t in np.flatnonzero(leak_t).tolist():
-        y, x = rng.integers(0, big - size, 2).tolist()
-        veil = np.clip(sheets[y : y + size, x : x + size] + rng.normal(0.5, 1), 0, 1.5) / 1.5
-        missed[t] = veil * rng.beta(1, 2) * (-0.7 if rng.random() < 0.3 else 0.75)
+    leaky = np.flatnonzero(rng.random(count) < leak)
+    veil = _windows(rng, sheets, leaky.size, size) + rng.normal(0.5, 1, (leaky.size, 1, 1))
+    missed[leaky] = np.clip(veil, 0, 1.5) / 1.5 * _opacity(rng, leaky.size)[:, None, None]
     return cloud, missed, bool(rng.random() < 0.7)
 
 
-def _seen(
-    rng: Rng, size: int, day_t: NDArray[np.int64], sensor_t: NDArray[np.uint8], ground_tbyx: F32, missed_tyx: F32
-) -> F32:
-    """The ground through the air and the instrument: what differs from date to date, from sensor to sensor, and noise."""
-    count = len(day_t)
-    loud = np.exp(rng.normal(-0.3, 0.75))  # some records are quiet, some are not
-    loud_b = np.exp(rng.normal(0, 0.3, 6))
-    gain_b = 1 + rng.normal(0, 0.01, 6)
-    band = np.where(sensor_t[:, None] == 1, gain_b, 2 - gain_b)
-    view = rng.standard_t(3.5, count) * rng.gamma(1.5, 0.016) * loud
-    orbit = np.where(rng.random(count) < 0.5, 1, -1) * rng.gamma(1.2, 0.008)  # two orbits look from two sides
-    answer_b = loud_b * (1 + rng.normal(0, 0.3, 6))
-    gain = band * (1 + (view + orbit)[:, None] * answer_b)
-    gain = gain + rng.standard_t(3, (count, 6)) * rng.gamma(1.5, 0.005) * loud * loud_b
-    blue_b = np.array((1, 0.8, 0.62, 0.35, 0.2, 0.13)) * np.exp(rng.normal(0, 0.25, 6))
-    haze = rng.standard_t(3.5, count) * rng.gamma(1.5, 0.006) * loud
-    haze = np.where(haze < 0, 0.5 * haze, haze)  # less air than was corrected for is rarer than more
-    rough = field(rng, 2 * size, longest=40)
-    out = np.empty_like(ground_tbyx)
-    noise, own, uneven = rng.gamma(1.3, 0.0014) * loud, rng.gamma(1.0, 0.007) * loud, rng.gamma(1.3, 0.014) * loud
-    for t in range(count):
-        y, x = rng.integers(0, size + 1, 2).tolist()
-        smooth = rough[y : y + size, x : x + size]
-        air = haze[t] * (1 + 0.4 * smooth)
-        factor = gain[t][:, None, None] + uneven * smooth * answer_b[:, None, None]
-        lit = ground_tbyx[t] * factor + blue_b[:, None, None] * air
-        lit = lit + (noise + own * lit) * loud_b[:, None, None] * rng.standard_normal(lit.shape, np.float32)
-        veil = missed_tyx[t]
-        if veil.any():
-            cloud = np.asarray(SPECTRA["cloud"])[:, None, None]
-            lit = np.where(veil < 0, lit * (1 + veil), lit + veil * (cloud - lit))
-        out[t] = lit
-    odd = rng.random(count) < 0.02  # a look that is wrong as a whole
-    out[odd] *= np.exp(rng.normal(0, 0.15, (int(odd.sum()), 6, 1, 1))).astype(np.float32)
-    return out
+def _windows(rng: Rng, field_yx: F32, count: int, size: int) -> F32:
+    """Squares (count, size, size) of a larger field."""
+    corners = rng.integers(0, len(field_yx) - size + 1, (count, 2)).tolist()
+    found = [field_yx[y : y + size, x : x + size] for y, x in corners]
+    return np.stack(found) if found else np.empty((0, size, size), np.float32)
+
+
+@dataclass(frozen=True)
+class Air:
+    """What differs from look to look of one record, and from sensor to sensor: air, view angle, instrument.
+
+    Attributes:
+        loud_b, answer_b, blue_b: noise, view-angle effect and haze of the bands, relative.
+        sensor_b: gain of one sensor; 2 minus it is the other's.
+        view, orbit, band, haze: sizes of what a look has of its own: view angle, side it looks from, gain, haze.
+        noise, own, uneven: of a pixel, absolute and relative; of smooth fields, relative.
+        leak: share of the looks with cloud or shadow that the mask missed.
+    """
+
+    loud_b: NDArray[np.float64]
+    answer_b: NDArray[np.float64]
+    blue_b: NDArray[np.float64]
+    sensor_b: NDArray[np.float64]
+    view: float
+    orbit: float
+    band: float
+    haze: float
+    noise: float
+    own: float
+    uneven: float
+    leak: float
+
+    @classmethod
+    def of(cls, rng: Rng) -> "Air":
+        """That of a new record."""
+        loud = float(np.exp(rng.normal(-0.3, 0.75)))  # some records are quiet, some are not
+        loud_b = np.exp(rng.normal(0, 0.3, 6))
+        return cls(
+            loud_b,
+            loud_b * (1 + rng.normal(0, 0.3, 6)),
+            np.array((1, 0.8, 0.62, 0.35, 0.2, 0.13)) * np.exp(rng.normal(0, 0.25, 6)),
+            1 + rng.normal(0, 0.01, 6),
+            view=rng.gamma(1.5, 0.016) * loud,
+            orbit=rng.gamma(1.2, 0.008),  # two orbits look from two sides
+            band=rng.gamma(1.5, 0.005) * loud,
+            haze=rng.gamma(1.5, 0.006) * loud,
+            noise=rng.gamma(1.3, 0.0014) * loud,
+            own=rng.gamma(1.0, 0.007) * loud,
+            uneven=rng.gamma(1.3, 0.014) * loud,
+            leak=rng.beta(1, 11),
+        )
+
+    def seen(self, rng: Rng, ground_tbn: F32, sensor_t: NDArray[np.uint8], smooth_tn: F32, veil_tn: F32) -> F32:
+        """The ground (t, 6, n) as looks show it.
+
+        Args:
+            rng: decides what each look has of its own.
+            ground_tbn: reflectance.
+            sensor_t: which sensor looked.
+            smooth_tn: smooth fields, deviation 1.
+            veil_tn: opacity of cloud that the mask missed; negative: shadow.
+        """
+        count, bands = len(sensor_t), len(self.loud_b)
+        view = rng.standard_t(3.5, count) * self.view + np.where(rng.random(count) < 0.5, 1, -1) * self.orbit
+        gain = np.where(sensor_t[:, None] == 1, self.sensor_b, 2 - self.sensor_b) * (1 + view[:, None] * self.answer_b)
+        gain = gain + rng.standard_t(3, (count, bands)) * self.band * self.loud_b
+        haze = rng.standard_t(3.5, count) * self.haze
+        haze = np.where(haze < 0, 0.5 * haze, haze)  # less air than was corrected for is rarer than more
+        factor = (
+            gain.astype(np.float32)[..., None]
+            + (self.uneven * self.answer_b).astype(np.float32)[:, None] * smooth_tn[:, None]
+        )
+        air = haze.astype(np.float32)[:, None] * (1 + np.float32(0.4) * smooth_tn)
+        lit = ground_tbn * factor + self.blue_b.astype(np.float32)[:, None] * air[:, None]
+        rough = rng.standard_normal(lit.shape, np.float32) * self.loud_b.astype(np.float32)[:, None]
+        lit = lit + (np.float32(self.noise) + np.float32(self.own) * lit) * rough
+        cloud = np.asarray(SPECTRA["cloud"], np.float32)[:, None]
+        veil = veil_tn[:, None]
+        lit = np.where(veil < 0, lit * (1 + veil), lit + veil * (cloud - lit))
+        odd = rng.random(count) < 0.02  # a look that is wrong as a whole
+        lit[odd] *= np.exp(rng.normal(0, 0.15, (int(odd.sum()), bands, 1))).astype(np.float32)
+        return np.asarray(lit, np.float32)
+
+    def again(self, rng: Rng, ground_qbn: F32, sensor_q: NDArray[np.uint8], draws: int) -> F32:
+        """What some pixels could have shown on some dates under other skies: (draws, q, 6, n), each draw its own."""
+        looks, pixels = len(sensor_q), ground_qbn.shape[-1]
+        count = draws * looks
+        smooth = rng.standard_normal((count, pixels), np.float32)
+        veil = np.clip(rng.normal(0.5, 1, count) + rng.standard_normal(count), 0, 1.5) / 1.5 * _opacity(rng, count)
+        veil = np.where(rng.random(count) < self.leak, veil, 0).astype(np.float32)
+        ground, sensor = np.tile(ground_qbn, (draws, 1, 1)), np.tile(sensor_q, draws)
+        shown = self.seen(rng, ground, sensor, smooth, np.repeat(veil[:, None], pixels, axis=1))
+        return shown.reshape(draws, looks, -1, pixels)
+
+
+def _opacity(rng: Rng, count: int) -> NDArray[np.float64]:
+    """Of cloud that the mask missed; negative: shadow."""
+    return rng.beta(1, 2, count) * np.where(rng.random(count) < 0.3, -0.7, 0.75)
 
 
 def _swath(rng: Rng, size: int, count: int) -> NDArray[np.bool_]:

@@ -30,7 +30,7 @@ from vsat.methods import ANYDATE
 from vsat.model.anydate import SIZES, AnyDate, AnyDateConfig, new_model, take_gpt2
 from vsat.model.checkpoint import CALIBRATION, load_checkpoint
 from vsat.model.dataset import PatchDataset, PatchSource
-from vsat.model.examples import DESIGN, Examples, Mixed, collate
+from vsat.model.examples import CELLS, DESIGN, WHOLE, Examples, Mixed, collate
 from vsat.model.options import TrainOptions, TrainResult
 from vsat.model.prior import Prior
 from vsat.model.rehearsal import Rehearsed, Stretch, rehearse, stretch_of
@@ -41,8 +41,9 @@ from vsat.stages.pool import Progress
 
 log = logging.getLogger(__name__)
 
-PRIOR_PX = 12  # small, for all pixels of a patch share one sky: many places teach more than large ones
 PRIOR_PATCHES = 10_000_000  # an epoch of them never ends
+PRIOR_PX = 12  # of a patch with dates that are partly seen
+SMALL_PX, SMALL_CELLS, SMALL_PARTS = 6, 3, 3  # and three times as many smaller ones, for all pixels share one sky
 HELD_OUT_FIRST = 1_000_000_000
 CALIBRATED_ON = 60  # held-out patches
 CROP_PX = 32  # of a held-out patch that is rehearsed on
@@ -154,7 +155,7 @@ def _sets(plan: TrainPlan, patch_px: int) -> tuple[Mixed, Mixed, list[tuple[Patc
     if not (plan.prior or plan.patches):
         raise InputError("nothing to learn from", place="train", next_step="give --prior, --patches STORE, or both")
     seed = plan.options.seed
-    learn: list[Examples] = []
+    learn: list[Examples | Mixed] = []
     held: list[tuple[PatchSource, Any]] = []
     for path in plan.patches:
         store = PatchStore(path)
@@ -167,12 +168,7 @@ def _sets(plan: TrainPlan, patch_px: int) -> tuple[Mixed, Mixed, list[tuple[Patc
         learn.append(Examples(_dataset(store, chosen[0], seed, DESIGN), patch_px=patch_px))
         held.append((store, chosen[1]))
     if plan.prior:
-        learn.append(
-            Examples(
-                _dataset(Prior(seed, PRIOR_PATCHES, PRIOR_PX), np.arange(PRIOR_PATCHES), seed, DESIGN),
-                patch_px=patch_px,
-            )
-        )
+        learn.append(_synthetic(seed, patch_px))
     if not held:
         held = [(Prior(seed, plan.held_out, first=HELD_OUT_FIRST), np.arange(plan.held_out))]
     tests = [
@@ -180,6 +176,17 @@ def _sets(plan: TrainPlan, patch_px: int) -> tuple[Mixed, Mixed, list[tuple[Patc
         for source, index in held
     ]
     return Mixed(learn), Mixed(tests), held
+
+
+def _synthetic(seed: int, patch_px: int) -> Mixed:
+    """Examples of synthetic records: one of all kinds of gaps, three of dates that are hidden whole."""
+
+    def some(part: int, size_px: int, cells: int, design: GapDesign) -> Examples:
+        source = Prior(seed, PRIOR_PATCHES, size_px, first=part * PRIOR_PATCHES)
+        return Examples(_dataset(source, np.arange(PRIOR_PATCHES), seed, design), patch_px=patch_px, cells=cells)
+
+    small = [some(1 + n, SMALL_PX * patch_px, SMALL_CELLS, WHOLE) for n in range(SMALL_PARTS)]
+    return Mixed([some(0, PRIOR_PX, CELLS, DESIGN), *small])
 
 
 def _dataset(source: PatchSource, index: Any, seed: int, design: GapDesign) -> PatchDataset:
