@@ -113,6 +113,9 @@ def train(
     held_out: Annotated[int, typer.Option(min=1, help="patches that decide when to stop")] = 384,
     backbone: Annotated[str, typer.Option(help="llama or gpt2")] = "llama",
     gpt2: Annotated[str | None, typer.Option(help="begin with this GPT-2's layers: a folder or hub id")] = None,
+    numbers: Annotated[str, typer.Option(help="reflectance as asinh bins, digits or plain")] = "asinh",
+    evidence: Annotated[bool, typer.Option(help="show it the classical estimates")] = True,
+    scene: Annotated[bool, typer.Option(help="show it the date's other pixels")] = True,
     as_json: Json = False,
 ) -> None:
     """Train the any-date model, on a GPU where there is one; under torchrun on several. Stopped, it goes on."""
@@ -124,6 +127,7 @@ def train(
         optimizer=cast(Any, optimizer), lr=lr, steps=steps, batch=batch, accumulate=accumulate, bf16=bf16,
         save_every=every, evaluate_every=every, patience=patience, minutes=minutes, seed=seed, warmup=0.04, floor=0.02,
     )  # fmt: skip
+    _leave_cores(options.threads)
     stores = tuple(patches or ())
     plan = TrainPlan(
         prior=prior or both or not stores,
@@ -132,6 +136,9 @@ def train(
         init=init,
         backbone=backbone,
         gpt2=gpt2,
+        numbers=numbers,
+        evidence=evidence,
+        scene=scene,
         held_out=held_out,
         options=options,
     )
@@ -139,6 +146,14 @@ def train(
         report = run(plan, out, progress=of("steps"))
     if os.environ.get("RANK", "0") == "0":  # under torchrun one speaks for all
         tell(asdict(report), as_json, report.text())
+
+
+def _leave_cores(count: int) -> None:
+    """For the threads that make batches: torch's own spin while they wait for a core, and both are slower."""
+    import torch
+
+    if "OMP_NUM_THREADS" not in os.environ:
+        torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) - count))
 
 
 def evaluate(
