@@ -31,6 +31,7 @@ from vsat.model.tokens import (
 PERIODS_DAYS = (365.25, 365.25 / 2, 365.25 / 4)  # and a geometric row of
 SHORTEST_DAYS, LONGEST_DAYS = 10.0, 2500.0
 TOGETHER = 64  # sequences in one pass of the backbone
+BACKBONES = ("llama", "gpt2")
 SIZES = {  # width, layers, heads: about 1, 10, 44 and 130 million weights
     "tiny": (128, 4, 4),
     "small": (320, 8, 8),

@@ -7,7 +7,7 @@ record.
 """
 
 import math
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
@@ -45,6 +45,7 @@ OF_LOOKS = ("value", "look", "clear", "look_shared", "day_t")
 OF_QUERIES = ("base", "scale", "query", "query_shared", "day_q", "target", "truth", "weight")
 
 NumberKind = Literal["asinh", "digits", "plain"]
+NUMBER_KINDS: tuple[str, ...] = get_args(NumberKind)
 
 
 class Numbers(nn.Module):

@@ -27,13 +27,14 @@ from vsat.errors import InputError
 from vsat.io.ledger import lease
 from vsat.io.patch_reader import PatchStore
 from vsat.methods import ANYDATE
-from vsat.model.anydate import SIZES, AnyDate, AnyDateConfig, new_model, take_gpt2
+from vsat.model.anydate import BACKBONES, SIZES, AnyDate, AnyDateConfig, new_model, take_gpt2
 from vsat.model.checkpoint import CALIBRATION, load_checkpoint
 from vsat.model.dataset import PatchDataset, PatchSource
 from vsat.model.examples import CELLS, DESIGN, WHOLE, Examples, Mixed, collate
 from vsat.model.options import TrainOptions, TrainResult
 from vsat.model.prior import Prior
 from vsat.model.rehearsal import Rehearsed, Stretch, rehearse, stretch_of
+from vsat.model.tokens import NUMBER_KINDS
 from vsat.model.training import train as train_model
 from vsat.stages.card import write_card
 from vsat.stages.models import SHIPPED
@@ -139,8 +140,9 @@ def _model(plan: TrainPlan) -> AnyDate:
     if plan.init is not None:
         source = SHIPPED if plan.init == ANYDATE else plan.init
         return copy.deepcopy(load_checkpoint(source, device="cpu").model)  # the loaded one may be in use elsewhere
-    if plan.size not in SIZES:
-        raise InputError(f"no size {plan.size!r}", place="--size", next_step=f"choose among {', '.join(SIZES)}")
+    for name, known in (("size", tuple(SIZES)), ("backbone", BACKBONES), ("numbers", NUMBER_KINDS)):
+        if (chosen := getattr(plan, name)) not in known:
+            raise InputError(f"no {name} {chosen!r}", place=f"--{name}", next_step=f"choose among {', '.join(known)}")
     config = AnyDateConfig.of_size(
         plan.size, backbone=plan.backbone, numbers=plan.numbers, evidence=plan.evidence, scene=plan.scene
     )
