@@ -238,7 +238,7 @@ def test_patches_are_drawn_and_judged(run: Vsat, tmp_path: Path) -> None:
     files = ["--json", tmp_path / "v.json", "--html", tmp_path / "v" / "v.html"]
     code, out_text, err = run("evaluate", region, "--protocol", "dates", "--folds", 1, *files)
     assert code == 0, err
-    assert "blend+scene" in out_text and "looked through for leaks" in out_text
+    assert "anydate" in out_text and "looked through for leaks" in out_text
     assert json.loads((tmp_path / "v.json").read_text())["protocols"] == ["dates"]
     assert "<h1>" in (tmp_path / "v" / "v.html").read_text()
 

@@ -19,6 +19,7 @@ from vsat.core.protocols import LEVELS, PROTOCOLS, REPEATS, Fold, LeakError, hid
 from vsat.core.protocols import folds as draw_folds
 from vsat.errors import InputError, StoreError
 from vsat.hls import BANDS, FILL, SCALE
+from vsat.methods import DEFAULT_METHOD
 from vsat.stages import evaluate as stage
 from vsat.stages.costs import measure
 from vsat.stages.evaluate import BASELINES, FoldJob, evaluate, evaluate_one, fill_all, fills_of, has_turn, judge
@@ -405,7 +406,7 @@ def test_a_real_series_gives_the_peers_figures(shared_data: Path) -> None:
     """EVIDENCE 1 has .0074 for linear and .0072 for Whittaker there, from other draws of dates."""
     verdict, _ = evaluate([shared_data / "cubes" / "hls-pixel-logging.nc"], protocols=("dates",), folds=3)
     found = {line.method: line for line in verdict.headlines}
-    assert set(found) == {"blend+scene", *BASELINES}
+    assert set(found) == {DEFAULT_METHOD, *BASELINES}
     assert 0.005 < found["linear"].mae < 0.011 and found["whittaker"].mae < 1.1 * found["linear"].mae
     assert found["nearest"].mae > found["whittaker"].mae
     assert all(0.8 < line.cover90 < 0.98 for line in verdict.headlines)

@@ -14,7 +14,7 @@ from vsat.core.fill import FAR, NEAR, NONE, OBSERVED, PRIOR, Filled, fill, finis
 from vsat.core.metrics import score
 from vsat.core.temporal import fill_temporal, temporal_of
 from vsat.hls import FILL, SCALE
-from vsat.methods import CLASSICAL, DEFAULT_METHOD
+from vsat.methods import BEST_CLASSICAL, CLASSICAL
 
 
 def cube(seed: int = 0, looks: int = 60, size: int = 24, bands: int = 3):
@@ -31,7 +31,7 @@ def cube(seed: int = 0, looks: int = 60, size: int = 24, bands: int = 3):
 def test_a_clear_look_passes_through_bit_for_bit() -> None:
     refl, clear, day = cube()
     query = np.unique(day)
-    done = fill(refl, clear, day, query, method=DEFAULT_METHOD)
+    done = fill(refl, clear, day, query, method=BEST_CLASSICAL)
     for q, when in enumerate(query):
         looks = np.flatnonzero(day == when)
         seen = clear[looks].any(axis=0)
@@ -133,7 +133,7 @@ def test_what_was_withheld_is_never_used() -> None:
 def test_next_to_nothing(looks: int) -> None:
     refl = np.full((looks, 6, 1, 1), 2000, np.int16)
     day = np.arange(looks, dtype=np.int32) * 8
-    done = fill(refl, np.ones((looks, 1, 1), bool), day, np.array([4, 400], np.int32), method=DEFAULT_METHOD)
+    done = fill(refl, np.ones((looks, 1, 1), bool), day, np.array([4, 400], np.int32), method=BEST_CLASSICAL)
     if looks:
         np.testing.assert_allclose(done.refl_qbyx, 0.2, atol=1e-4)
         assert (done.sd_qbyx > 0.01).all()
@@ -189,7 +189,7 @@ def test_real_cubes(shared: Path, name: str, family: str) -> None:
     parts: list[tuple[np.ndarray, ...]] = []
     for context, targets in protocol.folds(valid, time_t, family, n=2):
         when = sorted(targets)
-        done: Filled = fill(whole, context, day, day[when], method=DEFAULT_METHOD)
+        done: Filled = fill(whole, context, day, day[when], method=BEST_CLASSICAL)
         for q, i in enumerate(when):
             fields = (done.refl_qbyx, refl[:, :][when], done.p05_qbyx, done.p95_qbyx)
             parts.append(tuple(f[q][:, targets[i]] for f in fields))

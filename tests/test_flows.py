@@ -228,7 +228,7 @@ def test_a_judge_s_verdict_is_an_artifact(tmp_path: Path) -> None:
     state = evaluate([str(tmp_path / "field.nc")], str(out), protocols=["dates"], folds=1, return_state=True)
     assert (state.name, exit_code(state)) == ("Completed", ExitCode.DONE)
     assert (out / "verdict.json").exists() and "<h1>" in (out / "verdict.html").read_text()
-    assert "| field | dates | blend+scene |" in artifacts("field-judge")[0].data
+    assert "| field | dates | anydate |" in artifacts("field-judge")[0].data
     state = evaluate([str(tmp_path / "none.nc")], str(out), return_state=True)
     assert state.name == "BadInput"
 

@@ -4,12 +4,17 @@ Source: HLS Product User Guide v2.0 (Masek et al. 2021), tables 5, 6 and 9.
 """
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from enum import IntFlag
 
+import numpy as np
+from numpy.typing import NDArray
+
 BANDS = ("blue", "green", "red", "nir", "swir1", "swir2")
 SENSORS = ("L30", "S30")
+NO_SENSOR = 255  # in arrays of indices of SENSORS
 SCALE = 1e-4
 FILL = -9999
 FMASK_FILL = 255
@@ -35,6 +40,12 @@ class Fmask(IntFlag):
     WATER = 1 << 5
     AEROSOL_LOW = 1 << 6
     AEROSOL_HIGH = 1 << 7
+
+
+def sensors_of(names: Iterable[object]) -> NDArray[np.uint8]:
+    """Index of each name in SENSORS, NO_SENSOR for another."""
+    index = [SENSORS.index(str(name)) if str(name) in SENSORS else NO_SENSOR for name in names]
+    return np.array(index, np.uint8)
 
 
 _TILE = r"(?P<tile>\d{2}[C-HJ-NP-X][A-HJ-NP-Z][A-HJ-NP-V])"

@@ -162,7 +162,9 @@ def evaluate(
         list[str], typer.Argument(help="cubes (.nc, .zarr), patch stores, region files or names", metavar="SOURCE...")
     ],
     *,
-    methods: Annotated[str | None, typer.Option(help="to judge: blend+scene,...; baselines always run too")] = None,
+    methods: Annotated[
+        str | None, typer.Option(help="to judge: anydate by default, blend+scene,...; baselines always run too")
+    ] = None,
     protocol: Annotated[
         str | None, typer.Option(help="of dates,masks,gaps,forecast,thinning; by default all five")
     ] = None,

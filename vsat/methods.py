@@ -10,7 +10,8 @@ CLASSICAL = (
 )  # fmt: skip
 ANYDATE = "anydate"  # the model that comes with the package; "anydate:" and a folder or hub id for another checkpoint
 METHODS = (*CLASSICAL, ANYDATE)
-DEFAULT_METHOD = "blend+scene"
+BEST_CLASSICAL = "blend+scene"
+DEFAULT_METHOD = ANYDATE
 METHOD_PATTERN = rf"^({'|'.join(name.replace('+', '[+]') for name in CLASSICAL)}|{ANYDATE}(:.+)?)$"
 
 

@@ -19,7 +19,7 @@ import numpy as np
 from vsat.core.fill import fill
 from vsat.core.metrics import score
 from vsat.hls import FILL
-from vsat.methods import CLASSICAL, DEFAULT_METHOD
+from vsat.methods import BEST_CLASSICAL, CLASSICAL
 
 ROOT = Path(__file__).parents[2]
 CUBES = ("flanders-2018", "hls-pixel-logging", "landsat-row-colorado")
@@ -78,7 +78,7 @@ def run(
     kept: dict[str, list[tuple[np.ndarray, ...]]] = {}
     spent: dict[str, float] = {}
     # Date folds have no clear pixel on the day, so a scene regression changes nothing there; the default shows that.
-    methods = [m for m in options.methods if family == "partial" or not m.endswith("+scene") or m == DEFAULT_METHOD]
+    methods = [m for m in options.methods if family == "partial" or not m.endswith("+scene") or m == BEST_CLASSICAL]
     for context, targets in protocol.folds(valid, time_t, family, n=options.folds):
         when = sorted(targets)
         jobs = {} if options.no_peers else peers(protocol, refl, context, time_t, when, family)

@@ -25,7 +25,7 @@ from vsat.core.calibration import Spread
 from vsat.core.fill import Filled
 from vsat.core.protocols import Fold, Target
 from vsat.hls import SCALE
-from vsat.methods import DEFAULT_METHOD
+from vsat.methods import BEST_CLASSICAL
 from vsat.stages.evaluate import Fill, FoldJob, evaluate, evaluate_one, fills_of, judge
 from vsat.stages.page import text_table
 from vsat.stages.scores import rows as score_rows
@@ -192,7 +192,7 @@ def beside(
         ours = {(h.protocol, h.method): h.mae for h in verdict.headlines}
         for kind, family in FAMILY.items():
             cells = evidence.get((verdict.sources[0], family), ("-",) * len(COLUMNS))
-            for column, cell in (*zip(COLUMNS, cells, strict=True), ("nearest", "-"), (DEFAULT_METHOD, "-")):
+            for column, cell in (*zip(COLUMNS, cells, strict=True), ("nearest", "-"), (BEST_CLASSICAL, "-")):
                 there, draws = same.get(source, {}), again.get(source, {}).get((kind, f"peer {column}"), [])
                 figures = (there.get((kind, f"peer {column}")), there.get((kind, column)), ours.get((kind, column)))
                 code, own, here = ("-" if mae is None else f"{mae:.4f}" for mae in figures)

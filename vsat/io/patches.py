@@ -23,7 +23,6 @@ from vsat.io.zarr_json import Json, group_json, sharded_json, to_bytes, whole_ar
 
 MANIFEST = "patches.json"
 VERSION = 1
-NO_SENSOR = 255
 ARRAYS = ("reflectance", "fmask")
 # name: dtype, axes, what it is; padding along t is -1, or 255 for sensors
 COLUMNS: dict[str, tuple[str, tuple[str, ...], str]] = {

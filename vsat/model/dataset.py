@@ -17,14 +17,13 @@ from torch.utils.data import Dataset, Sampler
 from vsat.core.gaps import KINDS, GapDesign, draw_gaps
 from vsat.core.masks import clear
 from vsat.errors import StoreError
-from vsat.hls import FILL
+from vsat.hls import FILL, NO_SENSOR
 
 log = logging.getLogger(__name__)
 
 BANK_PATCHES = 32  # whose clouds are laid over others
 BANK_CLEAR = (0.15, 0.85)  # clear share of a look that has a cloud worth laying
 MOST_UNREADABLE = 0.05  # of a store; with more of it gone, what is left is not what was drawn
-NO_SENSOR = 255
 
 Sample = dict[str, Any]  # tensors, but for `air`
 

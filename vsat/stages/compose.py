@@ -28,12 +28,11 @@ from vsat.core.grid import TileGrid
 from vsat.core.masks import clear
 from vsat.core.quality import change_suspected, low_confidence, pack_qa
 from vsat.core.temporal import DEFAULT_MIX, Estimate, fill_temporal, temporal_of
-from vsat.hls import BANDS, FILL, SCALE, Fmask, SceneKey
+from vsat.hls import BANDS, FILL, SCALE, Fmask, SceneKey, sensors_of
 from vsat.io.publish import VirtualImage
 from vsat.io.scenes import read_scenes
 from vsat.methods import is_trained
 from vsat.stages.models import label, model_of
-from vsat.stages.sources import sensors_of
 
 Int16 = NDArray[np.int16]
 UInt8 = NDArray[np.uint8]

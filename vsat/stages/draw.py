@@ -16,9 +16,8 @@ from vsat.core.sampling import Drawn, Extents, Strata, draw, make_strata
 from vsat.core.splits import NEITHER, SPLITS, combine, near_other_zones, split_places, split_times
 from vsat.core.strata import Candidates
 from vsat.errors import InputError
-from vsat.hls import RESOLUTION_M, SENSORS, SceneKey
+from vsat.hls import NO_SENSOR, RESOLUTION_M, SENSORS, SceneKey
 from vsat.io.patch_reader import PatchStore
-from vsat.io.patches import NO_SENSOR
 from vsat.io.zarr_json import Json
 from vsat.stages.survey import Place, SurveyJob, candidates_of, days_since
 

@@ -95,7 +95,7 @@ def evaluate(
     for name in protocols:
         if name not in PROTOCOLS:
             raise InputError(f"unknown protocol {name!r}", next_step=f"choose among {', '.join(PROTOCOLS)}")
-    trained = any(is_trained(name) for name in methods)
+    trained = any(is_trained(name) and name != ANYDATE for name in methods)  # that one was trained on no real place
     loaded = [load_source(one, regions_folder=regions_folder, seed=seed, trained=trained) for one in sources]
     return judge(loaded, fills, methods=tuple(methods), protocols=protocols, count=folds, seed=seed, progress=progress)
 

@@ -16,11 +16,10 @@ from vsat.core.joint import Ties, draw_scores, measure_ties
 from vsat.core.joint import samples as draw_samples
 from vsat.core.masks import clear
 from vsat.errors import AllCloudy, InputError
-from vsat.hls import FILL
+from vsat.hls import FILL, sensors_of
 from vsat.io.exchange import load_cube, save_filled
 from vsat.methods import DEFAULT_METHOD, is_trained
 from vsat.stages.models import label, model_of
-from vsat.stages.sources import sensors_of
 
 log = logging.getLogger(__name__)
 

@@ -5,7 +5,7 @@ Axes: t looks, b bands, y, x; n patches.
 """
 
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
@@ -20,12 +20,12 @@ from vsat.core.masks import clear
 from vsat.core.sampling import Strata
 from vsat.core.splits import TEST, SplitDesign, block_split, check_splits
 from vsat.errors import InputError, StoreError
-from vsat.hls import BANDS, RESOLUTION_M, SENSORS
+from vsat.hls import BANDS, RESOLUTION_M, sensors_of
 from vsat.io.cube import cube_grid, cube_tiles
 from vsat.io.exchange import load_cube
 from vsat.io.ledger import Ledger
 from vsat.io.patch_reader import PatchStore
-from vsat.io.patches import MANIFEST, NO_SENSOR
+from vsat.io.patches import MANIFEST
 from vsat.io.scenes import ledger_path, read_scenes, scene_keys
 from vsat.settings import find_region
 
@@ -284,9 +284,3 @@ def _worth_it(blocks: Sequence[Block], place: Path) -> tuple[Block, ...]:
 def _half_pixel(cube: "xr.Dataset") -> tuple[float, float]:
     steps = [abs(float(v[1] - v[0])) / 2 if len(v) > 1 else 0.0 for v in (cube["x"].values, cube["y"].values)]
     return steps[0], steps[1]
-
-
-def sensors_of(names: Iterable[object]) -> NDArray[np.uint8]:
-    """Index of each name in hls.SENSORS, 255 another."""
-    index = [SENSORS.index(str(name)) if str(name) in SENSORS else NO_SENSOR for name in names]
-    return np.array(index, np.uint8)
