@@ -45,7 +45,9 @@ def shown(sample: Sample, rng: np.random.Generator) -> tuple[np.ndarray, np.ndar
     """Looks asked for, what they showed (n, q, p, 6, 1) in squares of two pixels, and the same under SKIES."""
     looks = np.flatnonzero(sample["target"].numpy().any(axis=(1, 2)))
     flat = rng.permutation(SIZE * SIZE).reshape(-1, 2)
-    true = sample["truth"].numpy()[looks].reshape(len(looks), 6, SIZE * SIZE)[..., flat].transpose(2, 0, 3, 1)[..., None]
+    true = (
+        sample["truth"].numpy()[looks].reshape(len(looks), 6, SIZE * SIZE)[..., flat].transpose(2, 0, 3, 1)[..., None]
+    )
     once = np.where(true == FILL, 0, true * np.float32(SCALE)).astype(np.float32)
     return looks, once, _under_other_skies(rng, sample, looks, flat, once)
 
