@@ -67,7 +67,7 @@ def batch(seed: int = 0, *, patch_px: int = 1, sequences: int = 8, **options: in
     made = {name: torch.from_numpy(np.array(array)) for name, array in tokens.items()}
     generator = torch.Generator().manual_seed(seed)
     made["target"] = torch.rand(made["base"].shape[:-1], generator=generator) < 0.6
-    made["truth"] = made["base"] + made["scale"] * torch.randn(made["base"].shape, generator=generator)
+    made["truth"] = (made["base"] + made["scale"] * torch.randn(made["base"].shape, generator=generator))[..., None]
     made["weight"] = 0.5 + torch.rand(made["base"].shape, generator=generator)
     return made
 

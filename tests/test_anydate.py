@@ -46,6 +46,39 @@ def test_one_query_leaves_the_others_bit_identical(backbone: str) -> None:
 
 
 @both
+def test_attention_written_out_is_torch_s_own(backbone: str) -> None:
+    model, given = shaken(backbone=backbone), batch()
+    assert model.backbone.config._attn_implementation == "eager"
+    before = said(model, given)
+    masks: list[Tensor] = []
+
+    def as_bools(_: object, args: tuple[()], options: dict[str, Tensor]) -> tuple[tuple[()], dict[str, Tensor]]:
+        masks.append(options["attention_mask"] == 0)
+        return args, options | {"attention_mask": masks[-1]}
+
+    model.backbone.register_forward_pre_hook(as_bools, with_kwargs=True)
+    model.backbone.set_attn_implementation("sdpa")
+    assert close(before, said(model, given), 1e-5)
+    (mask,) = masks
+    looks = given["clear"].any(-1).sum(1)
+    for seen, count in zip(mask[:, 0], looks.tolist(), strict=True):
+        assert seen[:, :count].all()
+        assert torch.equal(seen[:, count:], torch.eye(len(seen), dtype=torch.bool)[:, count:])
+
+
+@both
+def test_queries_are_as_independent_in_half_precision(backbone: str) -> None:
+    model, given = shaken(backbone=backbone), batch()
+    with torch.autocast("cpu", torch.bfloat16):
+        before = said(model, given)
+        here = (torch.arange(6) == 2).view(1, -1, 1, 1)
+        after = said(model, given, query=changed(given["query"], here.expand_as(given["query"])))
+    others = torch.arange(6) != 2
+    assert torch.isfinite(before).all() and torch.equal(before[:, others], after[:, others])
+    assert not close(before[:, 2], after[:, 2], 1e-2)
+
+
+@both
 def test_what_is_not_asked_costs_nothing_and_says_nothing(backbone: str) -> None:
     model, given = shaken(backbone=backbone), batch()
     whole, asked = said(model, given), given["target"].any(-1)
@@ -232,10 +265,21 @@ def test_a_loss_counts_what_is_asked_of_bands_there_are() -> None:
         one = model(**given)
         given["has"] = given["has"] & (torch.arange(BANDS) != 2)
         two = model(**given)
-        off = given["target"][..., None].expand_as(given["truth"]) & given["has"][:, None, None, :]
-        same = model(**given | {"truth": torch.where(off, given["truth"], torch.tensor(float("nan")))})
+        scored = given["target"][..., None] & given["has"][:, None, None, :]
+        same = model(**given | {"truth": given["truth"].where(scored[..., None], torch.tensor(float("nan")))})
     assert int(one.count) == 6 * int(given["target"].sum()) and int(two.count) == 5 * int(given["target"].sum())
     assert torch.isfinite(one.loss) and torch.equal(two.loss, same.loss)
+
+
+@torch.no_grad()
+def test_a_loss_is_the_mean_over_skies() -> None:
+    model, given = shaken(), batch()
+    skies = [given["truth"], changed(given["truth"]), given["truth"] - 0.03]
+    apart = [model(**given | {"truth": truth}) for truth in skies]
+    together = model(**given | {"truth": torch.cat(skies, -1)})
+    assert int(together.count) == int(apart[0].count)
+    torch.testing.assert_close(together.loss, torch.stack([one.loss for one in apart]).mean())
+    assert len({float(one.loss) for one in apart}) == 3
 
 
 def test_sophia_s_loss_is_against_the_model_s_own_labels() -> None:

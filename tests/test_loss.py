@@ -136,7 +136,7 @@ def test_sampled_targets_follow_the_distribution() -> None:
 @pytest.mark.parametrize("far", [30.0, 1e4, 1e8, 1e20])
 def test_gradients_are_finite_for_truths_far_outside(far: float) -> None:
     given = torch.cat([logits(2), 300 * logits(2, seed=3)]).requires_grad_()
-    true = torch.tensor([far, -far, far, -far])
+    true = torch.tensor([far, -far, far, -far])[:, None]
     found, count = score(given, true, torch.ones(4, dtype=torch.bool), torch.ones(4))
     found.backward()
     assert count == 4 and torch.isfinite(found) and given.grad is not None and torch.isfinite(given.grad).all()
@@ -148,7 +148,7 @@ def test_a_gradient_leads_to_the_truth() -> None:
     steps = torch.optim.Adam([given], 0.1)
     for _ in range(150):
         steps.zero_grad()
-        score(given, true, torch.ones(5, dtype=torch.bool), torch.ones(5))[0].backward()
+        score(given, true[:, None], torch.ones(5, dtype=torch.bool), torch.ones(5))[0].backward()
         steps.step()
     off = (quantiles(given.detach(), (0.5,))[:, 0] - true).abs()
     assert (off < 0.1 * (1 + true.abs())).all()
@@ -173,14 +173,34 @@ def test_a_score_is_the_weighted_mean_of_what_is_scored() -> None:
     given, true = logits(), truths()
     scored, weight = torch.arange(24) % 3 == 0, torch.linspace(0.2, 2, 24)
     each = crps(given, true) + loss.ENTROPY_SHARE * cross_entropy(given, true)
-    found, count = score(given, true, scored, weight)
+    found, count = score(given, true[:, None], scored, weight)
     assert count == 8
     torch.testing.assert_close(found, (each * weight)[scored].sum() / 8)
-    garbage = torch.where(scored, true, torch.tensor(float("nan")))
+    garbage = torch.where(scored, true, torch.tensor(float("nan")))[:, None]
     assert torch.equal(score(given, garbage, scored, weight)[0], found)
-    none, count = score(given.requires_grad_(), true, torch.zeros(24, dtype=torch.bool), weight)
+    none, count = score(given.requires_grad_(), true[:, None], torch.zeros(24, dtype=torch.bool), weight)
     none.backward()
     assert none == 0 and count == 0 and given.grad is not None and not given.grad.any()
+
+
+def test_the_gradient_over_skies_is_the_mean_of_each_sky_s_own() -> None:
+    generator = torch.Generator().manual_seed(4)
+    true = 3 * torch.randn(24, 4, generator=generator)
+    scored, weight = torch.arange(24) % 3 != 0, torch.linspace(0.2, 2, 24)
+
+    def of(skies: slice) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        given = logits().requires_grad_()
+        found, count = score(given, true[:, skies], scored, weight)
+        found.backward()
+        assert given.grad is not None
+        return found.detach(), count, given.grad
+
+    found, count, grad = of(slice(None))
+    losses, counts, grads = zip(*(of(slice(n, n + 1)) for n in range(4)), strict=True)
+    assert count == counts[0] == 16
+    torch.testing.assert_close(found, torch.stack(losses).mean())
+    torch.testing.assert_close(grad, torch.stack(grads).mean(0))
+    assert not torch.allclose(grads[0], grads[1], atol=1e-4)
 
 
 def test_edges_made_while_a_model_is_built_without_values_are_edges_still() -> None:
@@ -193,5 +213,5 @@ def test_edges_made_while_a_model_is_built_without_values_are_edges_still() -> N
     with torch.inference_mode():
         quantiles(logits(1), (0.5,))
     given = logits(2).requires_grad_()
-    score(given, torch.zeros(2), torch.ones(2, dtype=torch.bool), torch.ones(2))[0].backward()
+    score(given, torch.zeros(2, 1), torch.ones(2, dtype=torch.bool), torch.ones(2))[0].backward()
     edges.cache_clear()

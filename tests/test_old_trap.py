@@ -12,6 +12,7 @@ from vsat.core.gaps import near
 from vsat.core.masks import clear
 from vsat.core.temporal import fill_temporal
 from vsat.hls import FILL, SCALE
+from vsat.io.patches import Patch
 from vsat.model.anydate import AnyDate, AnyDateConfig, new_model
 from vsat.model.dataset import PatchDataset
 from vsat.model.examples import DESIGN, Examples, collate
@@ -27,7 +28,7 @@ PX = 24
 class OnePlace:
     """Windows of one place's record, from which some dates have been taken out for good."""
 
-    patch: PriorPatch
+    patch: Patch
 
     def __len__(self) -> int:
         return 64
@@ -35,12 +36,10 @@ class OnePlace:
     def name(self, index: int) -> str:
         return f"window {index}"
 
-    def read(self, index: int) -> PriorPatch:
+    def read(self, index: int) -> Patch:
         y, x = np.random.default_rng(index).integers(0, PX - 12 + 1, 2)
         window = np.s_[..., y : y + 12, x : x + 12]
-        return PriorPatch(
-            self.patch.refl_tbyx[window], self.patch.fmask_tyx[window], self.patch.day_t, self.patch.sensor_t
-        )
+        return Patch(self.patch.refl_tbyx[window], self.patch.fmask_tyx[window], self.patch.day_t, self.patch.sensor_t)
 
 
 def place() -> PriorPatch:
@@ -63,7 +62,7 @@ def errors(tmp_path_factory: pytest.TempPathFactory) -> tuple[float, list[float]
     held = np.unique(patch.day_t[np.sort(np.random.default_rng(5).choice(good[2:-2], 8, replace=False))])
     held = held[np.diff(held, prepend=-10) > 1].astype(np.int32)
     kept = ~near(patch.day_t, held)
-    record = PriorPatch(patch.refl_tbyx[kept], patch.fmask_tyx[kept], patch.day_t[kept], patch.sensor_t[kept])
+    record = Patch(patch.refl_tbyx[kept], patch.fmask_tyx[kept], patch.day_t[kept], patch.sensor_t[kept])
     place_set = Examples(PatchDataset(OnePlace(record), np.arange(64), design=DESIGN), cells=8)
     model = new_model(AnyDateConfig(width=32, layers=2, heads=2), seed=0)
     truth = [look_of_day(patch.refl_tbyx, seen, patch.day_t, int(day)) for day in held]

@@ -6,8 +6,8 @@ import pytest
 from vsat.core.masks import clear
 from vsat.hls import FILL, FMASK_FILL, SCALE, SENSORS, Fmask
 from vsat.model import prior_ground
-from vsat.model.prior import Prior, PriorPatch
-from vsat.model.prior_ground import YEAR, ground
+from vsat.model.prior import Air, Prior, PriorPatch, _sky, _windows
+from vsat.model.prior_ground import YEAR, field, ground
 
 BLUE, GREEN, RED, NIR, SWIR1, SWIR2 = range(6)
 COUNT, SIZE = 60, 16
@@ -83,6 +83,7 @@ def test_shapes_types_and_what_missing_means(patches: list[PriorPatch]) -> None:
         assert patch.refl_tbyx.shape == (looks, 6, SIZE, SIZE)
         assert patch.fmask_tyx.shape == (looks, SIZE, SIZE)
         assert patch.sensor_t.shape == (looks,)
+        assert patch.ground_tbyx.shape == patch.refl_tbyx.shape
         kinds = (patch.refl_tbyx.dtype, patch.fmask_tyx.dtype, patch.day_t.dtype, patch.sensor_t.dtype)
         assert kinds == (np.int16, np.uint8, np.int32, np.uint8)
         none = patch.fmask_tyx == FMASK_FILL
@@ -106,10 +107,13 @@ def test_reflectance_is_possible(patches: list[PriorPatch]) -> None:
         seen = patch.refl_tbyx[patch.refl_tbyx != FILL]
         assert seen.min() >= -500
         assert seen.max() <= 16000
-        refl = patch.refl_tbyx.transpose(1, 0, 2, 3)[:, clear(patch.fmask_tyx, patch.refl_tbyx)] * SCALE
-        if refl.size:
-            assert (np.median(refl, axis=1) > 0).all()
-            assert (np.quantile(refl, 0.9, axis=1) < 0.8).all()
+        is_clear = clear(patch.fmask_tyx, patch.refl_tbyx)
+        snowy = patch.ground_tbyx[:, GREEN] > 0.5
+        for where, most in ((is_clear, 1.0), (is_clear & ~snowy, 0.8)):
+            refl = patch.refl_tbyx.transpose(1, 0, 2, 3)[:, where] * SCALE
+            if refl.size:
+                assert (np.median(refl, axis=1) > 0).all()
+                assert (np.quantile(refl, 0.9, axis=1) < most).all()
 
 
 # -- how many, how long, how clear
@@ -272,3 +276,75 @@ def test_looks_carry_noise_and_what_is_common_to_a_date(patches: list[PriorPatch
     assert len(common) >= 10
     assert 0.002 < np.median(common) < 0.03
     assert 0.001 < np.median(single) < 0.02
+
+
+# -- other skies
+
+SOME = {"view": 0.02, "orbit": 0.01, "band": 0.005, "haze": 0.008, "noise": 0.002, "own": 0.01, "uneven": 0.02}
+QUIET = dict.fromkeys(SOME, 0.0)
+
+
+def air(leak: float, sizes: dict[str, float], gain: float = 1.0) -> Air:
+    rising = np.linspace(0.7, 1.3, 6)
+    return Air(rising, rising[::-1], np.array((1, 0.8, 0.62, 0.35, 0.2, 0.13)), np.full(6, gain), leak=leak, **sizes)
+
+
+def seen_of(one: Air, seed: int, level_b: np.ndarray) -> np.ndarray:
+    """Two pixels far apart of 100 looks at bare and even ground, (100, 6, 2), as a record's own looks are made."""
+    rng, days, size = np.random.default_rng(seed), 12000 + 8 * np.arange(100), 8
+    flat = (len(days), size * size)
+    smooth = _windows(rng, field(rng, 2 * size, longest=40), len(days), size).reshape(flat)[:, [0, -1]]
+    veil = _sky(rng, size, days, one.leak)[1].reshape(flat)[:, [0, -1]]
+    return one.seen(rng, np.tile(level_b[:, None], (100, 1, 2)), np.zeros(100, np.uint8), smooth, veil)
+
+
+@pytest.mark.parametrize("leak", [0.0, 0.1, 1.0])
+def test_other_skies_are_like_those_that_are_seen(leak: float) -> None:
+    one, level_b = air(leak, SOME, gain=1.02), np.array((0.05, 0.08, 0.09, 0.3, 0.25, 0.15), np.float32)
+    seen = np.concatenate([seen_of(one, seed, level_b) for seed in range(60)])
+    grounds = np.tile(level_b[:, None], (500, 1, 2))
+    again = one.again(np.random.default_rng(1), grounds, np.zeros(500, np.uint8), 12)
+    assert again.shape == (12, 500, 6, 2)
+    assert again.dtype == np.float32
+    for b in range(6):
+        these, those = seen[:, b].ravel(), again[:, :, b].ravel()
+        spread = np.ptp(np.quantile(these, (0.16, 0.84))) / 2
+        assert abs(np.ptp(np.quantile(those, (0.16, 0.84))) / 2 / spread - 1) < 0.1
+        assert abs(those.mean() - these.mean()) < 0.1 * spread
+        assert abs(np.median(those) - np.median(these)) < 0.1 * spread
+
+
+def test_where_the_mask_misses_nothing_no_other_sky_has_a_veil() -> None:
+    """But for the look in fifty that is wrong as a whole."""
+    grounds, none = np.full((400, 6, 3), 0.2, np.float32), np.zeros(400, np.uint8)
+    same_as_ground = {
+        leak: np.isclose(air(leak, QUIET).again(np.random.default_rng(2), grounds, none, 3), 0.2)
+        .all(axis=(2, 3))
+        .mean()
+        for leak in (0.0, 1.0)
+    }
+    assert same_as_ground[0.0] > 0.96
+    assert same_as_ground[1.0] < 0.5
+
+
+def test_every_sky_is_over_its_own_ground_and_sensor() -> None:
+    grounds = np.random.default_rng(3).uniform(0.1, 0.4, (50, 6, 4)).astype(np.float32)
+    sensor = (np.arange(50) % 2).astype(np.uint8)
+    found = air(0.0, QUIET, gain=1.1).again(np.random.default_rng(4), grounds, sensor, 3)
+    right = np.isclose(found, grounds * np.where(sensor == 1, 1.1, 0.9)[:, None, None], rtol=1e-5).all(axis=(2, 3))
+    assert (right.mean(axis=1) > 0.85).all()
+    noisy = air(0.0, SOME).again(np.random.default_rng(4), grounds, sensor, 3)
+    assert (noisy[0] != noisy[1]).all()
+    assert (noisy[1] != noisy[2]).all()
+
+
+def test_what_was_seen_is_the_ground_through_the_air(patches: list[PriorPatch]) -> None:
+    off = []
+    for patch in patches:
+        is_clear = clear(patch.fmask_tyx, patch.refl_tbyx)
+        if is_clear.sum() > 500:
+            apart = (patch.refl_tbyx * SCALE - patch.ground_tbyx).transpose(1, 0, 2, 3)[:, is_clear]
+            off.append(float(np.median(np.abs(apart)) / np.median(patch.ground_tbyx)))
+    assert len(off) > 30
+    assert np.median(off) < 0.1
+    assert np.max(off) < 0.4

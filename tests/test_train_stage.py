@@ -14,7 +14,9 @@ from vsat.cli import app
 from vsat.errors import InputError
 from vsat.model import anydate
 from vsat.model.checkpoint import load_checkpoint
+from vsat.model.examples import DESIGN, SKIES, WHOLE, Examples, Mixed
 from vsat.model.options import TrainOptions
+from vsat.model.prior import Prior
 from vsat.stages import train as module
 from vsat.stages.card import CARD, CARD_JSON
 from vsat.stages.train import TrainPlan, train
@@ -24,9 +26,10 @@ OPTIONS = TrainOptions(optimizer="adamw", lr=1e-3, steps=4, batch=3, save_every=
 
 @pytest.fixture(autouse=True)
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A size that trains in seconds, calibrated on few patches."""
+    """A size that trains in seconds, calibrated on few patches; an epoch that is ordered at once."""
     monkeypatch.setitem(anydate.SIZES, "tiny", (16, 2, 2))
     monkeypatch.setattr(module, "CALIBRATED_ON", 3)
+    monkeypatch.setattr(module, "PRIOR_PATCHES", 1000)
 
 
 def test_a_checkpoint_from_the_prior_fills_and_has_a_card(tmp_path: Path) -> None:
@@ -45,6 +48,21 @@ def test_a_checkpoint_from_the_prior_fills_and_has_a_card(tmp_path: Path) -> Non
     assert facts["options"]["steps"] == 4 and facts["report"]["out"] == "model" and facts["losses"]["held_out"]
     text = (out / CARD).read_text()
     assert "synthetic records" in text and str(tmp_path) not in text
+
+
+def test_the_prior_is_one_part_all_kinds_of_gaps_and_three_of_whole_dates_elsewhere() -> None:
+    learn, held, _ = module._sets(TrainPlan(held_out=6, options=OPTIONS), 2)
+    (mixed,) = learn.parts
+    assert isinstance(mixed, Mixed) and len(learn) == 4 * 1000
+    parts = [part for part in mixed.parts if isinstance(part, Examples)]
+    sources = [part.patches.source for part in parts]
+    assert [(one.size_px, one.first) for one in sources if isinstance(one, Prior)] == [
+        (12, 0), (12, 1000), (12, 2000), (12, 3000)
+    ]  # fmt: skip
+    assert [part.cells for part in parts] == [8, 3, 3, 3]
+    assert parts[0].patches.design == DESIGN and all(part.patches.design == WHOLE for part in parts[1:])
+    assert [mixed[n]["truth"].shape[-1] for n in range(4)] == [SKIES] * 4
+    assert isinstance(held.parts[0], Examples) and held.parts[0].patches.design == DESIGN
 
 
 def test_a_longer_run_goes_on_and_other_options_are_refused(tmp_path: Path) -> None:

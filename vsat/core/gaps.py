@@ -110,8 +110,8 @@ def _hidden_days(rng: np.random.Generator, kind: str, days: Days, design: GapDes
         case "dates":
             return rng.choice(days, rng.integers(1, _most(days, design) + 1), replace=False)
         case "blocks":
-            centre = rng.choice(days)
-            return np.asarray(days[np.abs(days - centre) <= _stretch(rng, design) / 2])
+            length = _stretch(rng, design)
+            return np.asarray(days[np.abs(days - rng.choice(days)) <= length / 2])
         case "ends":
             return np.asarray(days[days > days[-1] - _stretch(rng, design)])
         case _:

@@ -111,7 +111,10 @@ class Examples(Dataset[Example]):
             return sample
         y, x = rng.integers(0, size - self.crop_px + 1, 2).tolist()
         window = np.s_[..., y : y + self.crop_px, x : x + self.crop_px]
-        return {name: array[window] if array.ndim >= 3 else array for name, array in sample.items()}
+        return {
+            name: array[window] if isinstance(array, Tensor) and array.ndim >= 3 else array
+            for name, array in sample.items()
+        }
 
     def _bands(self, rng: np.random.Generator) -> np.ndarray:
         if not self.drops or rng.random() >= DROP_BANDS:
