@@ -42,7 +42,7 @@ from vsat.stages.pool import Progress
 
 log = logging.getLogger(__name__)
 
-PRIOR_PATCHES = 10_000_000  # an epoch of them never ends
+PRIOR_PATCHES = 2_500_000  # of each kind: an epoch of them never ends
 PRIOR_PX = 12  # of a patch with dates that are partly seen
 SMALL_PX, SMALL_CELLS, SMALL_PARTS = 6, 3, 3  # and three times as many smaller ones, for all pixels share one sky
 HELD_OUT_FIRST = 1_000_000_000
