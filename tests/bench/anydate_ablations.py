@@ -548,6 +548,8 @@ def options() -> argparse.Namespace:
     parser.add_argument("--cache", type=Path, help="folder that keeps batches")
     given = parser.parse_args()
     given.shared = given.shared.parent if given.shared.name == "data" else given.shared
+    if given.steps < QUARTERS:
+        parser.error(f"--steps: {QUARTERS} or more")
     unknown = set(filter(None, given.only.split(","))) - {*ROWS, *RATES}
     if unknown:
         parser.error(f"--only: no {', '.join(sorted(unknown))}")
