@@ -26,7 +26,7 @@ from vsat.io.scenes import done_scenes, ledger_path
 from vsat.io.stac import write_catalogue
 from vsat.settings import Settings
 from vsat.stages.compose import Context, compose
-from vsat.stages.models import weights_of
+from vsat.stages.models import share_cores, weights_of
 from vsat.stages.pool import Progress, run_jobs
 
 log = logging.getLogger(__name__)
@@ -115,9 +115,9 @@ def generate(
         progress: told (jobs done, jobs in all).
     """
     plan = plan_generate(region, start, end, day, policy=policy)
-    results = run_jobs(
-        generate_one, plan.jobs, workers=workers or Settings.from_environment().workers, progress=progress
-    )
+    threads = workers or Settings.from_environment().workers
+    share_cores(region.method, min(threads, len(plan.jobs)))
+    results = run_jobs(generate_one, plan.jobs, workers=threads, progress=progress)
     return finish_generate(region, day, plan, [receipt for receipts in results for receipt in receipts])
 
 

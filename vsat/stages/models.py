@@ -1,6 +1,8 @@
 """The trained model behind a method's name."""
 
 import hashlib
+import importlib.util
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -38,6 +40,17 @@ def weights_of(method: str) -> str:
     for path in (folder / WEIGHTS, folder / CALIBRATION):
         total.update(path.read_bytes() if path.is_file() else b"")
     return total.hexdigest()
+
+
+def share_cores(method: str, jobs: int) -> None:
+    """Give torch, where the method needs it, as many threads as leave each of so many jobs its own cores.
+
+    More would wait for one another. How many they are changes no bit of an image.
+    """
+    if jobs > 0 and is_trained(method) and importlib.util.find_spec("torch") is not None:
+        import torch
+
+        torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) // jobs))
 
 
 def label(method: str) -> str:
