@@ -70,7 +70,7 @@ RATES: dict[Name, tuple[float, ...]] = {
     "adamw": (6e-4, 1.2e-3, 2.4e-3),
     "muon": (6e-4, 1.2e-3, 2.4e-3),
 }
-RHO, RHOS = 0.04, (0.0004, 0.004, 0.4)  # SophiaG's own; others to try where it clips too many or too few
+RHO, RHOS = 0.04, (0.4, 4.0, 40.0)  # SophiaG's own; others to try where it clips too many or too few
 UNCLIPPED = (0.05, 0.6)  # about .1 to .5 is meant
 SEED = 0
 QUARTERS, EVALUATIONS = 4, 12  # of table 1, of table 2
