@@ -59,7 +59,7 @@ GROUND = {TRAIN: np.s_[0:14, 0:14], VALIDATION: np.s_[18:32, 0:14], TEST: np.s_[
 CYCLE_DAYS = 90
 DAYS = {TEST: (0, 20), VALIDATION: (24, 40), TRAIN: (44, 86)}
 SPANS = ((0.0, 1.0), (0.0, 0.6), (0.2, 0.8), (0.4, 1.0))  # of the record that a patch holds
-DRAWS = 4
+PATCHES = 6  # judged for each draw of flanders' folds
 
 Ints = npt.NDArray[np.int32]
 
@@ -73,7 +73,7 @@ class Place:
     jobs: Callable[[dict[str, Fill]], list[FoldJob]]
 
 
-def demo_place(work: Path) -> Place:
+def demo_place(work: Path, draws: int) -> Place:
     """The embedded archive; what is there already is kept."""
     region = _demo_region(work)
     (grid,), period = region.grids(), region.period
@@ -84,16 +84,18 @@ def demo_place(work: Path) -> Place:
     store = work / "demo-patches"
     sample([region], store, DEMO)
     source = patch_source(store)
-    cut = Source(source.name, tuple(_cut(block, np.s_[:JUDGED_PX, :JUDGED_PX]) for block in source.blocks))
+    cut = Source(
+        source.name, tuple(_cut(block, np.s_[:JUDGED_PX, :JUDGED_PX]) for block in source.blocks[: PATCHES * draws])
+    )
     return Place("demo", store, lambda fills: [*plan_evaluate(cut, fills, BEFORE, PROTOCOLS, 1, 0, [])])
 
 
-def flanders_place(path: Path, work: Path) -> Place:
+def flanders_place(path: Path, work: Path, draws: int) -> Place:
     """A cube of 32 x 32 px, split by block and date."""
     store = work / "flanders-patches"
     write_patches(path, store)
     block = _cut(cube_source(path).blocks[0], GROUND[TEST])
-    return Place("flanders-2018", store, lambda fills: _kept_folds(block, fills))
+    return Place("flanders-2018", store, lambda fills: _kept_folds(block, fills, draws))
 
 
 def of_split(day_t: Ints, split: int) -> npt.NDArray[np.bool_]:
@@ -194,11 +196,11 @@ def _patches(path: Path, split: int) -> list[tuple[float, float, Patch]]:
     return made
 
 
-def _kept_folds(block: Block, fills: dict[str, Fill]) -> list[FoldJob]:
+def _kept_folds(block: Block, fills: dict[str, Fill], draws: int) -> list[FoldJob]:
     """Folds of the judge with those targets that lie in the test's stretches of dates."""
     jobs, kept_t = [], of_split(block.day_t, TEST)
     for protocol in PROTOCOLS:
-        for fold in folds(block.clear_tyx, block.day_t, protocol, count=DRAWS, seed=0):
+        for fold in folds(block.clear_tyx, block.day_t, protocol, count=draws, seed=0):
             targets = tuple(target for target in fold.targets if kept_t[target.look])
             if targets:
                 own = replace(fold, targets=targets)
@@ -210,9 +212,9 @@ def _kept_folds(block: Block, fills: dict[str, Fill]) -> list[FoldJob]:
 def _places(given: argparse.Namespace, work: Path) -> Sequence[Place]:
     shared = given.shared.parent if given.shared.name == "data" else given.shared
     cube = shared / "data" / "cubes" / "flanders-2018.nc"
-    places = [demo_place(work)] if "demo" in given.places else []
+    places = [demo_place(work, given.draws)] if "demo" in given.places else []
     if "flanders" in given.places and cube.exists():
-        places.append(flanders_place(cube, work))
+        places.append(flanders_place(cube, work, given.draws))
     elif "flanders" in given.places:
         print(f"no {cube}: flanders-2018 is left out")
     return places
@@ -224,6 +226,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--checkpoint", default=str(SHIPPED), help="to begin with")
     parser.add_argument("--work", type=Path, help="a folder for archive and patches, kept for another run")
     parser.add_argument("--places", default="demo,flanders")
+    parser.add_argument("--draws", type=int, default=4, help="of folds, and six times as many test patches")
     parser.add_argument("--minutes", type=float, default=10.0, help="of fine-tuning, each place")
     parser.add_argument("--both", action="store_true", help="learn from synthetic records in turn with the patches")
     parser.add_argument("--optimizer", default="adamw")
