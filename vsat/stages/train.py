@@ -115,7 +115,7 @@ def default_pace(optimizer: str, *, begun: bool) -> tuple[float | None, int, int
         optimizer: of optimizers.LEARNING_RATE; of another name nothing is known.
         begun: with a checkpoint, which has learned most of it already.
     """
-    own = dict[str, float](LEARNING_RATE).get(optimizer)
+    own = next((lr for name, lr in LEARNING_RATE.items() if name == optimizer), None)
     if not begun or own is None:
         return None, STEPS, EVERY
     return own * TUNING_LR, TUNING_STEPS, TUNING_EVERY
