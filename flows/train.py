@@ -55,7 +55,7 @@ def train(
     init: str | None = "anydate",
     size: Literal["tiny", "small", "base", "large"] = "tiny",
     optimizer: Literal["sophia", "adamw", "muon"] = "sophia",
-    steps: int = 4000,
+    steps: int | None = None,
     batch: int = 32,
     minutes: float | None = None,
     patience: int | None = 5,
@@ -71,18 +71,18 @@ def train(
         init: a checkpoint to begin with: a folder, a hub id, or anydate; none for random weights.
         size: of a model that begins with random weights.
         optimizer: sophia, adamw or muon.
-        steps: of the optimiser, at most.
+        steps: of the optimiser, at most; none for the command's own number.
         batch: patches in a batch, of each process.
         minutes: save and stop after so many.
         patience: looks at the held-out patches without a gain, then stop.
         held_out: patches that decide when to stop.
         seed: of weights, order and gaps.
     """
-    arguments = ["--out", out, "--size", size, "--optimizer", optimizer, "--steps", str(steps), "--batch", str(batch)]
+    arguments = ["--out", out, "--size", size, "--optimizer", optimizer, "--batch", str(batch)]
     arguments += ["--seed", str(seed), "--held-out", str(held_out), *(["--prior"] if prior else [])]
     for store in patches or ():
         arguments += ["--patches", store]
-    for name, value in (("--init", init), ("--minutes", minutes), ("--patience", patience)):
+    for name, value in (("--init", init), ("--steps", steps), ("--minutes", minutes), ("--patience", patience)):
         arguments += [name, str(value)] if value is not None else []
     try:
         run(arguments)

@@ -19,7 +19,7 @@ from vsat.model.options import TrainOptions
 from vsat.model.prior import Prior
 from vsat.stages import train as module
 from vsat.stages.card import CARD, CARD_JSON
-from vsat.stages.train import TrainPlan, train
+from vsat.stages.train import TrainPlan, default_pace, train
 
 OPTIONS = TrainOptions(optimizer="adamw", lr=1e-3, steps=4, batch=3, save_every=2, evaluate_every=2)
 
@@ -125,3 +125,9 @@ def test_the_verb_says_what_came_of_it(tmp_path: Path) -> None:
     done = CliRunner().invoke(app, given)
     assert done.exit_code == 0, done.output
     assert "2 steps" in done.output and f"anydate:{tmp_path / 'm'}" in done.output
+
+
+def test_a_given_checkpoint_learns_for_shorter_and_with_smaller_steps() -> None:
+    assert default_pace("adamw", begun=False) == (None, 4000, 200)
+    assert default_pace("adamw", begun=True) == (pytest.approx(2e-4), 600, 50)
+    assert default_pace("sgd", begun=True)[0] is None  # refused where options are made

@@ -1,5 +1,6 @@
 """Training: the loss of a step whatever its batches, numbers that are none, and what is told."""
 
+import copy
 import json
 import os
 import subprocess
@@ -13,7 +14,7 @@ import pytest
 import torch
 from tiny_model import UNSCORED, Points, TinyModel, TinyOutput, collate, tiny_model
 from torch.optim import AdamW
-from training_runs import HELD_OUT, OPTIONS, Killed, batches_of, lr_of, run
+from training_runs import HELD_OUT, OPTIONS, Killed, batches_of, lr_of, run, same
 
 from vsat.errors import InputError, VsatError
 from vsat.model import saves
@@ -242,3 +243,11 @@ def test_nothing_is_printed_and_progress_is_told(tmp_path: Path, capfd: pytest.C
     train(tiny_model(), Points(), None, OPTIONS, tmp_path, collate=collate, report=lambda *pair: told.append(pair))
     assert told == [(step, 12) for step in range(1, 13)]
     assert capfd.readouterr() == ("", "")
+
+
+def test_given_weights_stay_where_no_step_makes_them_better(tmp_path: Path) -> None:
+    given = tiny_model()
+    model, result = run(tmp_path, replace(OPTIONS, lr=5.0, evaluate_first=True), model=copy.deepcopy(given))
+    assert result.held_out[0][0] == 0 and result.best_step == 0 and same(model, given)
+    better, found = run(tmp_path / "more", replace(OPTIONS, evaluate_first=True), model=copy.deepcopy(given))
+    assert found.best_step > 0 and not same(better, given)

@@ -101,12 +101,19 @@ def train(
     size: Annotated[str, typer.Option(help="tiny, small, base or large")] = "tiny",
     init: Annotated[str | None, typer.Option(help="begin with this checkpoint: a folder, a hub id, or anydate")] = None,
     optimizer: Annotated[str, typer.Option(help="sophia, adamw or muon")] = "sophia",
-    lr: Annotated[float | None, typer.Option(help="peak learning rate; by default the optimiser's own")] = None,
-    steps: Annotated[int, typer.Option(min=1, help="of the optimiser")] = 4000,
+    lr: Annotated[
+        float | None, typer.Option(help="peak learning rate; by default the optimiser's own, a third of it with --init")
+    ] = None,
+    steps: Annotated[int | None, typer.Option(min=1, help="of the optimiser; by default 4000, 600 with --init")] = None,
     batch: Annotated[int, typer.Option(min=1, help="patches in a batch, of each process")] = 32,
     accumulate: Annotated[int, typer.Option(min=1, help="batches in a step")] = 1,
     bf16: Annotated[bool, typer.Option(help="matrix products in bfloat16")] = True,
-    every: Annotated[int, typer.Option(min=1, help="steps between two saves, and two looks at the held-out set")] = 200,
+    every: Annotated[
+        int | None,
+        typer.Option(
+            min=1, help="steps between two looks at the held-out set, and saves; by default 200, 50 with --init"
+        ),
+    ] = None,
     patience: Annotated[int | None, typer.Option(min=1, help="such looks without a gain, then stop")] = None,
     minutes: Annotated[float | None, typer.Option(help="save and stop after so many")] = None,
     seed: Annotated[int, typer.Option(min=0, help="of weights, order and gaps")] = 0,
@@ -120,12 +127,15 @@ def train(
 ) -> None:
     """Train the any-date model, on a GPU where there is one; under torchrun on several. Stopped, it goes on."""
     from vsat.model.options import TrainOptions
-    from vsat.stages.train import TrainPlan
+    from vsat.stages.train import TrainPlan, default_pace
     from vsat.stages.train import train as run
 
+    own_lr, own_steps, own_every = default_pace(optimizer, begun=init is not None)
+    often = every or own_every
     options = TrainOptions(
-        optimizer=cast(Any, optimizer), lr=lr, steps=steps, batch=batch, accumulate=accumulate, bf16=bf16,
-        save_every=every, evaluate_every=every, patience=patience, minutes=minutes, seed=seed, warmup=0.04, floor=0.02,
+        optimizer=cast(Any, optimizer), lr=own_lr if lr is None else lr, steps=steps or own_steps, batch=batch,
+        accumulate=accumulate, bf16=bf16, save_every=often, evaluate_every=often, patience=patience, minutes=minutes,
+        seed=seed, warmup=0.04, floor=0.02,
     )  # fmt: skip
     _leave_cores(options.threads)
     stores = tuple(patches or ())

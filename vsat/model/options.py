@@ -25,6 +25,7 @@ class TrainOptions:
         bf16: matrix products in bfloat16.
         seed: of order, dropout and drawn labels.
         save_every, evaluate_every: steps.
+        evaluate_first: look at the held-out set before the first step too, so that weights that were given can be the best.
         patience: evaluations without a better held-out loss, after which training stops; None for never.
         hessian_every: steps between two of Sophia's estimates of the curvature.
         minutes: after so many it saves and stops; None for no limit.
@@ -44,6 +45,7 @@ class TrainOptions:
     seed: int = 0
     save_every: int = 200
     evaluate_every: int = 200
+    evaluate_first: bool = False
     patience: int | None = None
     hessian_every: int = 10
     minutes: float | None = None

@@ -88,7 +88,7 @@ class StepTrainer(Trainer):
         if self.first_step < self.options.steps and not self.is_out_of_patience:
             self.train(resume_from_checkpoint=str(self.begun) if self.begun else None)
         last = self.state.global_step
-        best = self.state.best_global_step or last
+        best = last if self.state.best_global_step is None else self.state.best_global_step
         if best != last or last == self.first_step:
             self._load_from_checkpoint(str(saves.folder_of(self.out, best)))
         if self.args.world_size > 1:
@@ -188,6 +188,10 @@ class StepTrainer(Trainer):
             self.control.should_save = self.control.should_training_stop = True
         return {HELD_OUT: loss}
 
+    def save_now(self) -> None:
+        """A checkpoint of this step."""
+        self._save_checkpoint(self.net, None)
+
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
         """Aside first; the first process writes all but the other processes' random numbers."""
         step, is_first = self.state.global_step, self.args.process_index == 0
@@ -208,8 +212,8 @@ class StepTrainer(Trainer):
         with _writing(aside):
             if is_first:
                 saves.finish(aside)
-                newest = sorted(saves.steps(self.out))[-KEPT:]
-                saves.keep(self.out, {*newest, self.state.best_global_step or step})
+                newest, best = sorted(saves.steps(self.out))[-KEPT:], self.state.best_global_step
+                saves.keep(self.out, {*newest, step if best is None else best})
         self.accelerator.wait_for_everyone()
 
     # Parts of them
@@ -342,8 +346,12 @@ class _Pace(TrainerCallback):
         self.trainer = trainer
 
     def on_train_begin(self, args: Any, state: TrainerState, control: TrainerControl, **_: Any) -> None:
-        """Trainer has read the state anew."""
-        self.trainer.forget_lost_best(state)
+        """Trainer has read the state anew; weights that were given are measured and saved before they change."""
+        trainer = self.trainer
+        trainer.forget_lost_best(state)
+        if trainer.options.evaluate_first and trainer.data.held_out is not None and trainer.begun is None:
+            trainer.evaluate()
+            trainer.save_now()
 
     def on_step_end(self, args: Any, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         """Set `control` for the step that has just been done."""

@@ -24,7 +24,7 @@ __all__ = ["TrainOptions", "TrainResult", "train"]
 
 log = logging.getLogger(__name__)
 
-FREE = ("save_every", "evaluate_every", "patience", "minutes", "threads")  # may change when a run goes on
+FREE = ("save_every", "evaluate_every", "evaluate_first", "patience", "minutes", "threads")  # may change later
 
 
 def train(

@@ -1,0 +1,270 @@
+"""The any-date model before and after fine-tuning on a place's own patches, on ground and dates that it never trained on.
+
+    python tests/bench/fine_tuning.py --shared ../shared [--minutes 10] [--checkpoint FOLDER] [--work FOLDER]
+
+Two places. The embedded archive, sampled by `vsat sample`: trained on its train patches, judged on its test patches. And
+flanders-2018, cut here: the upper left trains and the lower left decides when to stop, each on its own stretches of dates;
+the right part is judged, on dates of neither. At least 4 px and 4 days lie between any two. Early stopping goes by the
+validation patches alone. Both models fill the same folds of the judge (core.protocols) with their calibration
+(Checkpoint.fill), and are compared on the same values; MAE, coverage and CRPS are means over bands, and the ratio's 95 %
+interval comes from a bootstrap over dates and blocks.
+"""
+
+import argparse
+import logging
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from vsat.config import Region, load_region
+from vsat.core.protocols import check_fold, folds
+from vsat.core.splits import TEST, TRAIN, VALIDATION, SplitDesign
+from vsat.core.sums import finish
+from vsat.core.synthetic import Landscape
+from vsat.io.archive import write_synthetic
+from vsat.io.exchange import load_cube
+from vsat.io.patches import Patch, PatchLayout, finish_store, start_part, write_shard
+from vsat.model.checkpoint import load_checkpoint
+from vsat.model.options import TrainOptions
+from vsat.stages.demo import FIRE, SEED
+from vsat.stages.evaluate import Fill, FoldJob, evaluate_one, plan_evaluate
+from vsat.stages.fetch import fetch
+from vsat.stages.models import SHIPPED
+from vsat.stages.sample import SampleOptions, sample
+from vsat.stages.scores import headlines
+from vsat.stages.sources import Block, Source, cube_source, patch_source, sensors_of
+from vsat.stages.tally import Key, Tally, Unit
+from vsat.stages.train import TrainPlan, TrainReport, default_pace, train
+
+BEFORE, AFTER = "anydate", "anydate:tuned"  # names by which the judge tells a model bands and sensors
+PROTOCOLS = ("dates", "masks")
+ROOT = Path(__file__).parents[2]
+DEMO = SampleOptions(
+    patches=800,
+    days=120,
+    step_days=20,
+    split=SplitDesign(buffer_px=16, validation_share=0.2, test_share=0.2),
+)
+JUDGED_PX = 32  # of a test patch
+
+# flanders-2018, 32 x 32 px: rows and columns of each split, and days of a cycle that are its own.
+PATCH_PX = 12
+GROUND = {TRAIN: np.s_[0:14, 0:14], VALIDATION: np.s_[18:32, 0:14], TEST: np.s_[0:32, 18:32]}
+CYCLE_DAYS = 90
+DAYS = {TEST: (0, 20), VALIDATION: (24, 40), TRAIN: (44, 86)}
+SPANS = ((0.0, 1.0), (0.0, 0.6), (0.2, 0.8), (0.4, 1.0))  # of the record that a patch holds
+PATCHES = 6  # judged for each draw of flanders' folds
+
+Ints = npt.NDArray[np.int32]
+
+
+@dataclass(frozen=True)
+class Place:
+    """A store to learn from, and folds that ask both models for what neither learned from."""
+
+    name: str
+    store: Path
+    jobs: Callable[[dict[str, Fill]], list[FoldJob]]
+
+
+def demo_place(work: Path, draws: int) -> Place:
+    """The embedded archive; what is there already is kept."""
+    region = _demo_region(work)
+    (grid,), period = region.grids(), region.period
+    assert region.catalogue.path is not None and period.end is not None
+    land = Landscape(SEED, grid.shape, fire=FIRE)
+    write_synthetic(region.catalogue.path, grid=grid, land=land, start=period.start, end=period.end)
+    fetch(region, period.start, period.end)
+    store = work / "demo-patches"
+    sample([region], store, DEMO)
+    source = patch_source(store)
+    cut = Source(
+        source.name, tuple(_cut(block, np.s_[:JUDGED_PX, :JUDGED_PX]) for block in source.blocks[: PATCHES * draws])
+    )
+    return Place("demo", store, lambda fills: [*plan_evaluate(cut, fills, BEFORE, PROTOCOLS, 1, 0, [])])
+
+
+def flanders_place(path: Path, work: Path, draws: int) -> Place:
+    """A cube of 32 x 32 px, split by block and date."""
+    store = work / "flanders-patches"
+    write_patches(path, store)
+    block = _cut(cube_source(path).blocks[0], GROUND[TEST])
+    return Place("flanders-2018", store, lambda fills: _kept_folds(block, fills, draws))
+
+
+def of_split(day_t: Ints, split: int) -> npt.NDArray[np.bool_]:
+    """Which looks lie in a split's stretches of dates."""
+    first, end = DAYS[split]
+    at = (day_t - day_t[0]) % CYCLE_DAYS
+    return np.asarray((at >= first) & (at < end))
+
+
+def write_patches(cube: Path, out: Path) -> None:
+    """A store of train and validation patches of the cube, as `vsat sample` writes them."""
+    made = [(split, *one) for split in (TRAIN, VALIDATION) for one in _patches(cube, split)]
+    looks = [len(patch.day_t) for _, _, _, patch in made]
+    layout = PatchLayout(len(made), max(looks), PATCH_PX)
+    day_nt, sensor_nt = np.full((len(made), layout.looks), -1), np.full((len(made), layout.looks), 255)
+    for n, (_, _, _, patch) in enumerate(made):
+        day_nt[n, : looks[n]], sensor_nt[n, : looks[n]] = patch.day_t, patch.sensor_t
+    zero, x, y = np.zeros(len(made)), *np.array([one[1:3] for one in made]).T
+    columns = {
+        "count": np.array(looks), "day": day_nt, "sensor": sensor_nt, "scene": np.where(day_nt < 0, -1, 0),
+        "split": np.array([one[0] for one in made]), "stratum": zero, "tile": zero, "x": x, "y": y, "lon": zero,
+        "lat": zero, "features": zero[:, None],
+    }  # fmt: skip
+    about = {
+        "tiles": [{"region": cube.stem, "tile": "31UES", "epsg": 32631}],
+        "scenes": [cube.stem],
+        "features": ["none"],
+    }
+    objects = dict(start_part(out, 0, layout, columns, about))
+    for number in range(layout.shards):
+        objects |= dict(write_shard(out, 0, layout, number, [made[n][3] for n in layout.patches_of(number)]))
+    told = {"options": {"split": asdict(SplitDesign())}, "strata": {"names": [], "edges": []}}
+    finish_store(out, [{"patches": len(made), "objects": objects}], told)
+
+
+def tuned(place: Place, given: argparse.Namespace, out: Path) -> TrainReport:
+    """A checkpoint that went on learning on the place."""
+    lr, steps, every = default_pace(given.optimizer, begun=True)
+    often = given.every or every
+    options = TrainOptions(
+        optimizer=given.optimizer, lr=given.lr or lr, steps=given.steps or steps, batch=given.batch, bf16=True,
+        save_every=often, evaluate_every=often, patience=given.patience, minutes=given.minutes, seed=given.seed,
+        warmup=0.04, floor=0.02,
+    )  # fmt: skip
+    plan = TrainPlan(
+        prior=given.both, patches=(place.store,), init=given.checkpoint, held_out=given.held_out, options=options
+    )
+    return train(plan, out)
+
+
+def judged(place: Place, fills: dict[str, Fill]) -> list[str]:
+    """Rows of the table up to the ratio of the CRPS."""
+    units, tally, rows = list[Unit](), Tally(), list[str]()
+    for job in place.jobs(fills):
+        found = evaluate_one(job)
+        units += found.units
+        tally.add(found.tally)
+    for line in headlines(place.name, units, tally, (BEFORE,), seed=0):
+        if line.method != AFTER:
+            continue
+        before, after = (finish(tally.sums[Key(line.protocol, 0, "all", "", name)]) for name in (BEFORE, AFTER))
+        interval = "-" if line.low is None or line.high is None else f"{line.low:.3f} to {line.high:.3f}"
+        cells = (
+            place.name, line.protocol, f"{int(after.count.sum())}", f"{before.mae.mean():.5f}", f"{after.mae.mean():.5f}",
+            f"{line.ratio:.3f}", interval, f"{before.cover_sb[-1].mean():.1%}", f"{after.cover_sb[-1].mean():.1%}",
+            f"{after.crps.mean() / before.crps.mean():.3f}",
+        )  # fmt: skip
+        rows.append(" | ".join(cells))
+    return rows
+
+
+def _demo_region(work: Path) -> Region:
+    region = load_region(ROOT / "regions" / "demo.yaml")
+    catalogue = region.catalogue.model_copy(update={"path": work / "archive"})
+    return region.model_copy(update={"store": work, "catalogue": catalogue})
+
+
+def _cut(block: Block, window: tuple[slice, slice]) -> Block:
+    y, x = window
+    return replace(block, refl_tbyx=block.refl_tbyx[:, :, y, x], clear_tyx=block.clear_tyx[:, y, x])
+
+
+def _patches(path: Path, split: int) -> list[tuple[float, float, Patch]]:
+    """Patches of a split's ground and dates, at every pixel where one fits, with their corners in metres."""
+    cube, (rows, cols) = load_cube(path), GROUND[split]
+    day_t = cube["time"].values.astype("datetime64[D]").astype(np.int32)
+    sensor_t, own_t = sensors_of(cube["sensor"].values), of_split(day_t, split)
+    refl_tbyx, fmask_tyx = cube["reflectance"].values, cube["fmask"].values
+    made = []
+    for low, high in SPANS:
+        first, last = (day_t[0] + share * (day_t[-1] - day_t[0]) for share in (low, high))
+        at = np.flatnonzero(own_t & (day_t >= first) & (day_t <= last))
+        for top in range(rows.start, rows.stop - PATCH_PX + 1):
+            for left in range(cols.start, cols.stop - PATCH_PX + 1):
+                y, x = slice(top, top + PATCH_PX), slice(left, left + PATCH_PX)
+                patch = Patch(refl_tbyx[at][:, :, y, x], fmask_tyx[at][:, y, x], day_t[at], sensor_t[at])
+                made.append((30.0 * left, -30.0 * top, patch))
+    return made
+
+
+def _kept_folds(block: Block, fills: dict[str, Fill], draws: int) -> list[FoldJob]:
+    """Folds of the judge with those targets that lie in the test's stretches of dates."""
+    jobs, kept_t = [], of_split(block.day_t, TEST)
+    for protocol in PROTOCOLS:
+        for fold in folds(block.clear_tyx, block.day_t, protocol, count=draws, seed=0):
+            targets = tuple(target for target in fold.targets if kept_t[target.look])
+            if targets:
+                own = replace(fold, targets=targets)
+                check_fold(own, block.clear_tyx, block.day_t)
+                jobs.append(FoldJob(block, own, fills, BEFORE, 0))
+    return jobs
+
+
+def _places(given: argparse.Namespace, work: Path) -> Sequence[Place]:
+    shared = given.shared.parent if given.shared.name == "data" else given.shared
+    cube = shared / "data" / "cubes" / "flanders-2018.nc"
+    places = [demo_place(work, given.draws)] if "demo" in given.places else []
+    if "flanders" in given.places and cube.exists():
+        places.append(flanders_place(cube, work, given.draws))
+    elif "flanders" in given.places:
+        print(f"no {cube}: flanders-2018 is left out")
+    return places
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--shared", type=Path, default=Path("../shared"))
+    parser.add_argument("--checkpoint", default=str(SHIPPED), help="to begin with")
+    parser.add_argument("--work", type=Path, help="a folder for archive and patches, kept for another run")
+    parser.add_argument("--places", default="demo,flanders")
+    parser.add_argument("--draws", type=int, default=4, help="of folds, and six times as many test patches")
+    parser.add_argument("--minutes", type=float, default=10.0, help="of fine-tuning, each place")
+    parser.add_argument("--both", action="store_true", help="learn from synthetic records in turn with the patches")
+    parser.add_argument("--optimizer", default="adamw")
+    parser.add_argument("--lr", type=float, help="by default that of vsat train --init, like steps and every")
+    parser.add_argument("--steps", type=int)
+    parser.add_argument("--batch", type=int, default=16)
+    parser.add_argument("--every", type=int)
+    parser.add_argument("--patience", type=int, default=6)
+    parser.add_argument("--held-out", type=int, default=128)
+    parser.add_argument("--seed", type=int, default=0)
+    return parser.parse_args()
+
+
+def main() -> None:
+    given = _arguments()
+    logging.basicConfig(level=logging.WARNING, stream=sys.stderr)
+    logging.getLogger("vsat").setLevel(logging.INFO)
+    with tempfile.TemporaryDirectory() as scratch:
+        rows = []
+        for place in _places(given, given.work or Path(scratch)):
+            begun = time.monotonic()
+            out = Path(scratch) / f"tuned-{place.name}"
+            report = tuned(place, given, out)
+            seconds = time.monotonic() - begun
+            print(f"{place.name}: {report.text()}", flush=True)
+            fills: dict[str, Fill] = {
+                BEFORE: load_checkpoint(given.checkpoint).fill,
+                AFTER: load_checkpoint(out).fill,
+            }
+            rows += [f"| {row} | {report.best_step} | {seconds:.0f} |" for row in judged(place, fills)]
+    print(
+        "\n| place | hidden | values | MAE zero-shot | MAE fine-tuned | ratio | 95 % interval | 90 % holds | then | CRPS ratio ",
+        end="",
+    )
+    print("| best step | seconds |")
+    print("|" + "---|" * 12)
+    print("\n".join(rows))
+
+
+if __name__ == "__main__":
+    main()
