@@ -27,6 +27,7 @@ from vsat.core.protocols import check_fold, folds
 from vsat.core.splits import TEST, TRAIN, VALIDATION, SplitDesign
 from vsat.core.sums import finish
 from vsat.core.synthetic import Landscape
+from vsat.hls import sensors_of
 from vsat.io.archive import write_synthetic
 from vsat.io.exchange import load_cube
 from vsat.io.patches import Patch, PatchLayout, finish_store, start_part, write_shard
@@ -38,7 +39,7 @@ from vsat.stages.fetch import fetch
 from vsat.stages.models import SHIPPED
 from vsat.stages.sample import SampleOptions, sample
 from vsat.stages.scores import headlines
-from vsat.stages.sources import Block, Source, cube_source, patch_source, sensors_of
+from vsat.stages.sources import Block, Source, cube_source, patch_source
 from vsat.stages.tally import Key, Tally, Unit
 from vsat.stages.train import TrainPlan, TrainReport, default_pace, train
 
