@@ -26,7 +26,9 @@ transformer over clear looks that predicts the residual over the best classical 
 {data}
 
 ## Training
-{optimizer}, {steps} steps of {batch} patches (weights of step {best_step}), {seconds:.0f} s; seed {seed}.
+{optimizer}, {steps} steps of {batch} patches (weights of step {best_step}), {seconds:.0f} s; seed {seed}:
+
+    {command}
 
 ## Measured when it was made
 Held-out loss {first} at first, {best} at best. 90 % intervals held {cover:.1%} of held-out values before they were stretched
@@ -66,8 +68,20 @@ def write_card(folder: Path, plan: "TrainPlan", result: TrainResult, report: "Tr
         best_step=report.best_step,
         seconds=report.seconds,
         seed=plan.options.seed,
+        command=_command(plan),
         first=f"{report.held_out_first:.4f}" if report.held_out_first is not None else "-",
         best=f"{report.held_out_best:.4f}" if report.held_out_best is not None else "-",
         cover=report.cover90,
     )
     (folder / CARD).write_text(text, "utf-8")
+
+
+def _command(plan: "TrainPlan") -> str:
+    """What trains such a model again."""
+    options = plan.options
+    words = ["vsat train", *(f"--patches {path.name}" for path in plan.patches)]
+    words += ["--both" if plan.patches else "--prior"] if plan.prior else []
+    words += [f"--init {Path(plan.init).name}"] if plan.init else [f"--size {plan.size}", f"--backbone {plan.backbone}"]
+    words += [f"--optimizer {options.optimizer}", f"--lr {options.peak:g}", f"--steps {options.steps}"]
+    words += [f"--batch {options.batch}", f"--accumulate {options.accumulate}", f"--seed {options.seed}", "--out MODEL"]
+    return " ".join(words)
