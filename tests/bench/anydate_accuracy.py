@@ -4,10 +4,12 @@
 
 Prints a line per cube and protocol: the best of linear, harmonic and Whittaker (with scene regression where the date is
 partly seen), the best of the reference's plain forms of them (../shared/prototype/protocol.py), the blend, the model's base
-(the blend, kriged where the date is partly seen), and the model; MAE is the mean over bands.
+(the blend, kriged where the date is partly seen), and the model; MAE is the mean over bands. "A look repeats to" is what
+looks a few days apart differ by: near it, nothing more can be had of whole dates.
 """
 
 import argparse
+import math
 import sys
 import time
 import warnings
@@ -20,6 +22,7 @@ from vsat.core.kriging import krige
 from vsat.core.protocols import folds, hidden
 from vsat.core.spatial import regress
 from vsat.core.temporal import fill_temporal
+from vsat.hls import SCALE
 from vsat.model.checkpoint import load_checkpoint
 from vsat.model.predict import Question, answer
 from vsat.stages.models import SHIPPED
@@ -27,6 +30,21 @@ from vsat.stages.sources import Block, cube_source
 
 PEERS = ("linear", "harmonic", "whittaker")
 ALIKE = ("linear", "harmonic", "whittaker")
+
+
+def repeat(block: Block, within_days: int = 8) -> float:
+    """How far one look is from the ground it shows, from pairs of looks with little time between: what no fill can know.
+
+    Mean absolute difference of clear pixels in pairs up to so many days apart, over the square root of two. What the ground
+    itself changes in that time is in it too, so it is rather too high.
+    """
+    off = []
+    for i, j in zip(*np.triu_indices(len(block.day_t), 1), strict=True):
+        both = block.clear_tyx[i] & block.clear_tyx[j]
+        if block.day_t[j] - block.day_t[i] <= within_days and both.any():
+            one, other = (block.refl_tbyx[t][:, both].astype(np.int32) for t in (i, j))
+            off.append(float(np.abs(one - other).mean()) * SCALE)
+    return float(np.mean(off)) / math.sqrt(2)
 
 
 def misses(block: Block, protocol: str, model: object, reference: object, count: int, pixels: int) -> dict[str, list]:
@@ -46,23 +64,23 @@ def misses(block: Block, protocol: str, model: object, reference: object, count:
         said = answer(model, given, context, Question(block.day_t, days, slots, block.sensor_t), wanted_yx=wanted)
         plain = {}
         if protocol == "dates":
-            refl = np.where(context[:, None], block.refl_tbyx * 1e-4, np.nan)
+            refl = np.where(context[:, None], block.refl_tbyx * SCALE, np.nan)
             day = block.day_t.astype(float)
             plain = {name: getattr(reference, name)(refl, context, day, days.astype(float)) for name in PEERS}
         for target in fold.targets:
             q, mask = int(np.searchsorted(days, target.day)), target.mask_yx & wanted & context.any(axis=0)
             if not mask.any():
                 continue
-            truth = block.refl_tbyx[target.look][:, mask] * 1e-4
+            truth = block.refl_tbyx[target.look][:, mask] * SCALE
             look = look_of_day(given, context, block.day_t, target.day)
             for name, made_qbyx in made.items():
                 done = (
-                    made_qbyx[q] * 1e-4
+                    made_qbyx[q] * SCALE
                     if look is None
                     else regress(made_qbyx[q], look.refl_byx, look.clear_yx).refl_byx
                 )
                 found.setdefault(name, []).append(np.abs(done[:, mask] - truth))
-            base = made["blend"][q] * 1e-4
+            base = made["blend"][q] * SCALE
             if look is not None:
                 alike = np.concatenate([made["blend"][q], *(made[name][q] for name in ALIKE)])
                 base = krige(made["blend"][q], alike, look.refl_byx, look.clear_yx).refl_byx
@@ -92,13 +110,15 @@ def main() -> None:
     model = load_checkpoint(given.checkpoint).model
     ratios: dict[str, list[float]] = {}
     print(
-        "| cube | hidden | values | best classical | best plain form | blend | base | anydate | its ratio | to the plain |"
+        "| cube | hidden | values | a look repeats to | best classical | best plain form | blend | base | anydate | its ratio "
+        "| to the plain |"
     )
-    print("|---|---|---|---|---|---|---|---|---|---|")
+    print("|" + "---|" * 11)
     for path in cubes:
         if path.stem.endswith("_s1"):
             continue
         block = cube_source(path).blocks[0]
+        again = repeat(block)
         for name in ("dates", "masks"):
             start = time.monotonic()
             found = misses(block, name, model, reference, given.folds, given.pixels)
@@ -110,7 +130,7 @@ def main() -> None:
             ratios.setdefault(name, []).append(mae["anydate"] / best)
             values = sum(part.shape[1] for part in found["anydate"])
             print(
-                f"| {path.stem} | {name} | {values} | {best:.4f} | {plain:.4f} | {mae['blend']:.4f} | {mae['base']:.4f} | "
+                f"| {path.stem} | {name} | {values} | {again:.4f} | {best:.4f} | {plain:.4f} | {mae['blend']:.4f} | {mae['base']:.4f} | "
                 f"{mae['anydate']:.4f} | {mae['anydate'] / best:.3f} | {mae['anydate'] / plain:.3f} |",
                 flush=True,
             )
