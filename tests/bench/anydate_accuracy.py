@@ -129,9 +129,10 @@ def main() -> None:
             plain = min((mae[key] for key in mae if key.startswith("plain")), default=float("nan"))
             ratios.setdefault(name, []).append(mae["anydate"] / best)
             values = sum(part.shape[1] for part in found["anydate"])
+            cells = (again, best, plain, mae["blend"], mae["base"], mae["anydate"])
             print(
-                f"| {path.stem} | {name} | {values} | {again:.4f} | {best:.4f} | {plain:.4f} | {mae['blend']:.4f} | {mae['base']:.4f} | "
-                f"{mae['anydate']:.4f} | {mae['anydate'] / best:.3f} | {mae['anydate'] / plain:.3f} |",
+                f"| {path.stem} | {name} | {values} | {' | '.join(f'{cell:.4f}' for cell in cells)} | "
+                f"{mae['anydate'] / best:.3f} | {mae['anydate'] / plain:.3f} |",
                 flush=True,
             )
             print(f"  {path.stem} {name}: {time.monotonic() - start:.0f} s", file=sys.stderr)
