@@ -13,7 +13,7 @@ from vsat.errors import VsatError
 from vsat.io.ledger import lease
 from vsat.settings import Settings
 from vsat.stages.generate import GenerateReport, Policy, finish_generate, generate_one, plan_generate
-from vsat.stages.models import share_cores
+from vsat.stages.models import make_room
 from vsat.stages.report import RunReport
 
 # from files here: what fails once fails again, and the next run tries it
@@ -45,6 +45,6 @@ def generate_days(
     """The stage `generate` inside a flow: its jobs run as tasks, at most `most` of them."""
     with lease(region.home, "generate", wait_s=TURN_S):
         plan = plan_generate(region, start, end, day, policy=policy)
-        share_cores(region.method, min(Settings.from_environment().workers, len(plan.jobs)))
+        make_room(region.method, min(Settings.from_environment().workers, len(plan.jobs)))
         receipts = work(make_images, plan.jobs, region=region, of=f"images, {start} to {end}", most=most)
         return finish_generate(region, day, plan, chain.from_iterable(receipts))

@@ -126,6 +126,7 @@ def train(
     as_json: Json = False,
 ) -> None:
     """Train the any-date model, on a GPU where there is one; under torchrun on several. Stopped, it goes on."""
+    from vsat.model.cores import leave_cores
     from vsat.model.options import TrainOptions
     from vsat.stages.train import TrainPlan, default_pace
     from vsat.stages.train import train as run
@@ -137,7 +138,7 @@ def train(
         accumulate=accumulate, bf16=bf16, save_every=often, evaluate_every=often, patience=patience, minutes=minutes,
         seed=seed, warmup=0.04, floor=0.02,
     )  # fmt: skip
-    _leave_cores(options.threads)
+    leave_cores(options.threads)
     stores = tuple(patches or ())
     plan = TrainPlan(
         prior=prior or both or not stores,
@@ -156,14 +157,6 @@ def train(
         report = run(plan, out, progress=of("steps"))
     if os.environ.get("RANK", "0") == "0":  # under torchrun one speaks for all
         tell(asdict(report), as_json, report.text())
-
-
-def _leave_cores(count: int) -> None:
-    """For the threads that make batches: torch's own spin while they wait for a core, and both are slower."""
-    import torch
-
-    if "OMP_NUM_THREADS" not in os.environ:
-        torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) - count))
 
 
 def evaluate(

@@ -26,7 +26,7 @@ from vsat.io.scenes import done_scenes, ledger_path
 from vsat.io.stac import write_catalogue
 from vsat.settings import Settings
 from vsat.stages.compose import Context, compose
-from vsat.stages.models import share_cores, weights_of
+from vsat.stages.models import make_room, weights_of
 from vsat.stages.pool import Progress, run_jobs
 
 log = logging.getLogger(__name__)
@@ -116,7 +116,7 @@ def generate(
     """
     plan = plan_generate(region, start, end, day, policy=policy)
     threads = workers or Settings.from_environment().workers
-    share_cores(region.method, min(threads, len(plan.jobs)))
+    make_room(region.method, min(threads, len(plan.jobs)))
     results = run_jobs(generate_one, plan.jobs, workers=threads, progress=progress)
     return finish_generate(region, day, plan, [receipt for receipts in results for receipt in receipts])
 

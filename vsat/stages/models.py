@@ -2,7 +2,6 @@
 
 import hashlib
 import importlib.util
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -42,15 +41,12 @@ def weights_of(method: str) -> str:
     return total.hexdigest()
 
 
-def share_cores(method: str, jobs: int) -> None:
-    """Give torch, where the method needs it, as many threads as leave each of so many jobs its own cores.
-
-    More would wait for one another. How many they are changes no bit of an image.
-    """
+def make_room(method: str, jobs: int) -> None:
+    """Where the method is a model: so many jobs side by side leave one another their cores."""
     if jobs > 0 and is_trained(method) and importlib.util.find_spec("torch") is not None:
-        import torch
+        from vsat.model.cores import share_cores
 
-        torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) // jobs))
+        share_cores(jobs)
 
 
 def label(method: str) -> str:
