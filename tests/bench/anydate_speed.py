@@ -40,7 +40,15 @@ def block(side: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 def one_value_at_a_time(width: int, layers: int, heads: int, tokens: int, pixels: int = 32) -> float:
     """Pixels per second of a GPT-2 that emits DATES x 6 values of some tokens for each."""
-    config = GPT2Config(n_embd=width, n_layer=layers, n_head=heads, vocab_size=1024, n_positions=4096)
+    config = GPT2Config(
+        n_embd=width,
+        n_layer=layers,
+        n_head=heads,
+        vocab_size=1024,
+        n_positions=4096,
+        bos_token_id=None,
+        eos_token_id=None,
+    )
     model = GPT2Model(config).eval()
     head = torch.nn.Linear(width, config.vocab_size)
     words = torch.randint(0, config.vocab_size, (pixels, LOOKS * 6 * tokens))
