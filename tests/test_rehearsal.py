@@ -121,10 +121,11 @@ def test_few_dates_lean_on_what_was_known_by_hand(dates: int) -> None:
         np.testing.assert_allclose(factors[:, at], wanted, rtol=1e-6)
 
 
-def test_every_date_weighs_the_same_however_many_pixels_it_has() -> None:
-    crowd, rest = planted(4.0, dates=1, each=5000), planted(1.0, dates=200, each=5, seed=4)
-    found = joined(crowd, replace(rest, date_r=rest.date_r + 1))
-    np.testing.assert_allclose(np.array(stretch_of(found, SIX, Stretch.none()).factors)[0, :, 0], 1.0, rtol=0.1)
+def test_few_pixels_of_many_cloudy_dates_do_not_decide() -> None:
+    """60 dates of 100 pixels are right, 60 of one pixel are far off."""
+    good, odd = planted(1.0, dates=60, each=100), planted(4.0, dates=60, each=1, seed=4)
+    found = joined(good, replace(odd, date_r=odd.date_r + 60))
+    np.testing.assert_allclose(np.array(stretch_of(found, SIX, Stretch.none()).factors)[0, :, 0], 1.0, rtol=0.15)
 
 
 @pytest.mark.parametrize(("narrow", "limit"), [(0.01, LIMITS[0]), (50.0, LIMITS[1])])

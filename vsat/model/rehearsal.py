@@ -36,6 +36,7 @@ PIXELS = 128  # of a window
 MOST_DATES = 24  # rehearsed at once
 LEAST_CLOUD_PX = 100
 FEW_DATES = 6.0  # own stretches count for half with so many dates behind them
+EVEN = 0.15  # 1: dates weigh the same, 0: pixels do
 SHARES = (0.5, 0.9)
 LIMITS = (0.3, 4.0)  # of a stretch
 TINY = 1e-5
@@ -189,7 +190,8 @@ def stretch_of(found: Rehearsed, slot_b: NDArray[np.int64], before: Stretch) -> 
     """Stretches that would have made the intervals right on what was rehearsed, held to `before` where dates are few.
 
     The score of a value is its distance from the median in units of the interval's own side; a stretch is the scores'
-    quantile at the interval's share, every date weighing the same (pixels of a date err together).
+    quantile at the interval's share. Pixels of a date err together, so a date of n of them weighs n^(1 - EVEN), as in
+    `core.calibration`: were all the same, the cloudy dates, whose few pixels are often leaked cloud, would decide.
     """
     bins = len(GAP_DAYS) + 1
     factors = np.array(before.factors)
@@ -235,7 +237,7 @@ def _quantiles(scores: Floats, date_r: NDArray[np.int64]) -> Floats:
     if not scores.shape[1]:
         return np.ones((scores.shape[2], len(SHARES)))
     _, at, count = np.unique(date_r, return_inverse=True, return_counts=True)
-    weight = (1.0 / count)[at]
+    weight = (count**-EVEN)[at]
     return np.stack(
         [
             [
