@@ -66,11 +66,12 @@ ROWS: dict[str, tuple[str, dict[str, Any]]] = {
     "no-prior": ("no prior: one real place", {}),
 }
 RATES: dict[Name, tuple[float, ...]] = {
-    "sophia": (4.8e-4, 9.6e-4, 1.92e-3),
+    "sophia": (2.4e-4, 4.8e-4, 9.6e-4, 1.92e-3),
     "adamw": (6e-4, 1.2e-3, 2.4e-3),
     "muon": (6e-4, 1.2e-3, 2.4e-3),
 }
 RHO, RHOS = 0.04, (0.4, 4.0, 40.0)  # SophiaG's own; others to try where it clips too many or too few
+PAIRS = ((0.4, 9.6e-4), (4, 1.92e-3), (40, 4.8e-3))  # and rates to go with them
 UNCLIPPED = (0.05, 0.6)  # about .1 to .5 is meant
 SEED = 0
 QUARTERS, EVALUATIONS = 4, 12  # of table 1, of table 2
@@ -476,7 +477,7 @@ def best_recipe(bench: Bench, name: Name, tried: list[str]) -> Recipe:
     best = lowest(bench, recipes, tried)
     share = bench.run(best)["unclipped"]
     if share is not None and not UNCLIPPED[0] <= share <= UNCLIPPED[1]:
-        others = [replace(best, rho=rho) for rho in RHOS]
+        others = [replace(best, rho=rho) for rho in RHOS] + [replace(best, rho=rho, lr=lr) for rho, lr in PAIRS]
         best = lowest(bench, [best, *others], tried)
     return replace(best, steps=bench.given.steps, evaluations=EVALUATIONS)
 
