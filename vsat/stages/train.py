@@ -50,7 +50,7 @@ HELD_OUT_FIRST = 1_000_000_000
 CALIBRATED_ON = 60  # held-out patches
 CROP_PX = 32  # of a held-out patch that is rehearsed on
 STEPS, EVERY = 4000, 200
-TUNING_STEPS, TUNING_EVERY = 250, 25  # a small place is learned by heart soon after 50: looks at the held-out set are close
+TUNING_STEPS, TUNING_EVERY = 250, 25  # close looks: a small place is learned by heart after 50 steps
 TUNING_LR = 1 / 6  # of the optimiser's own; a third unlearns more on small places than it gains (docs/log.md)
 
 
