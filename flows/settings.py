@@ -1,12 +1,15 @@
 """What all flows share: how tasks run and retry, a run's day and artifacts, and how an outcome becomes a state."""
 
+import json
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any, TypeVar, cast
 from uuid import UUID
 
+import httpx
 from prefect import Task, task
 from prefect.artifacts import (
     create_markdown_artifact,
@@ -15,6 +18,8 @@ from prefect.artifacts import (
     update_progress_artifact,
 )
 from prefect.cache_policies import NO_CACHE
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.actions import ArtifactUpdate
 from prefect.client.schemas.objects import State, TaskRun
 from prefect.context import FlowRunContext
 from prefect.futures import PrefectFuture, as_completed
@@ -24,6 +29,7 @@ from prefect.states import Completed, Failed
 from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 from prefect.tasks import exponential_backoff
 from prefect.utilities.annotations import quote
+from pydantic import BaseModel
 
 from vsat.config import Region, load_region
 from vsat.errors import AccessError, ExitCode, InputError, VsatError
@@ -31,6 +37,7 @@ from vsat.settings import Settings, find_region
 from vsat.stages.pool import each
 from vsat.stages.report import RunReport, markdown, tile_date_table
 
+log = logging.getLogger(f"vsat.{__name__}")  # lines of vsat's reach the run's logs
 Job = TypeVar("Job")
 Result = TypeVar("Result")
 
@@ -135,9 +142,30 @@ def progress(region: Region, what: str, description: str) -> Callable[[int, int]
     artifact = cast(UUID, create_progress_artifact(0.0, key=key_of(region, what), description=description))
 
     def move(done: int, total: int) -> None:
-        update_progress_artifact(artifact, progress=100.0 * done / total)
+        with shown_or_not():
+            update_progress_artifact(artifact, progress=100.0 * done / total)
 
     return move
+
+
+def table(region: Region, what: str, description: str) -> Callable[[list[dict[str, str]]], None]:
+    """An empty table artifact; call what is returned with its rows."""
+    artifact = cast(UUID, create_table_artifact([], key=key_of(region, what), description=description))
+
+    def fill(rows: list[dict[str, str]]) -> None:
+        with shown_or_not(), get_client(sync_client=True) as client:
+            client.update_artifact(artifact, ArtifactUpdate(data=json.dumps(rows)))
+
+    return fill
+
+
+@contextmanager
+def shown_or_not() -> Iterator[None]:
+    """A server that is away for a while costs a picture of the work, not the work."""
+    try:
+        yield
+    except httpx.HTTPError as error:
+        log.warning("an artifact was not updated: %s", error or type(error).__name__)
 
 
 def key_of(region: Region, what: str) -> str:
@@ -179,11 +207,14 @@ def run_name() -> str:
     """`nightly demo 2024-05-02`: the flow, what it is about, the days."""
     context = FlowRunContext.get()
     given = dict(flow_run.parameters)
+    form = given.get("request", {})
+    given |= form.model_dump() if isinstance(form, BaseModel) else form
     days = [str(given[name]) for name in ("start", "end", "day") if given.get(name)] or [str(run_day())]
     flow = context.flow.name if context and context.flow else "run"
     about = [given["region"]] if "region" in given else [*given.get("regions", ()), *given.get("sources", ())]
     about = about or [given[name] for name in ("out",) if name in given]
-    return " ".join([flow, *(Path(str(one)).stem for one in about), *days])
+    dry = ["dry run"] if given.get("dry_run") else []
+    return " ".join([flow, *(Path(str(one)).stem for one in about), *days, *dry])
 
 
 def exit_code(state: State[Any]) -> ExitCode:

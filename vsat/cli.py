@@ -32,6 +32,7 @@ from vsat.terminal import (
     tell,
     tell_run,
     today,
+    unit_stages,
 )
 
 EPILOG = (
@@ -179,7 +180,7 @@ app.command(epilog="Example: vsat train --patches var/patches --init anydate --o
 app.command(epilog="Example: vsat evaluate cube.nc --json verdict.json --html verdict.html")(evaluate)
 
 
-@app.command(epilog="Example: vsat backfill regions/farm.yaml --start 2020-01-01 --end 2020-12-31")
+@app.command(epilog="Example: vsat backfill regions/farm.yaml --start 2020-01-01 --end 2020-12-31 --dry-run")
 def backfill(
     context: typer.Context,
     region: RegionFile,
@@ -188,16 +189,25 @@ def backfill(
     end: End = None,
     day: AsOf = None,
     policy: PolicyName = "missing",
+    method: Annotated[str | None, typer.Option(help="how gaps are filled; by default as the region says")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="only count, and estimate bytes and time")] = False,
     workers: Workers = None,
     as_json: Json = False,
 ) -> None:
-    """Fetch and make a past stretch of days, month by month. Stopped, it goes on where it was."""
+    """Fetch and make a past stretch of days, month by month. Stopped, the same command goes on where it was."""
     from vsat.stages.backfill import backfill as run
+    from vsat.stages.estimate import estimate
+    from vsat.stages.request import asked_for
 
     wanted, asof = region_of(region), day_of(day) if day else today()
-    with stages(context, workers) as (fetch_days, generate_days):
-        first, last = stretch(wanted, start, end)
-        report = run(wanted, first, last, asof, policy=policy, fetch=fetch_days, generate=generate_days)
+    first, last = stretch(wanted, start, end)
+    asked = asked_for(first, last, policy=policy, method=method, dry_run=dry_run)
+    if asked.dry_run:
+        told = estimate(wanted, asked, asof, workers=workers)
+        tell(told, as_json, told.text())
+        return
+    with unit_stages(context, workers) as run_jobs:
+        report = run(wanted, asked, asof, run=run_jobs)
     tell_run(report, as_json)
 
 
@@ -260,8 +270,9 @@ def up(
         typer.echo(
             f"Prefect   {running.ui}\nlogs      {running.log_folder}\nnightly   07:30 UTC, for {', '.join(names)}"
         )
+        request = json.dumps({"start": "2023-01-01", "end": "2023-03-31"})
         typer.echo(f"now       {command} nightly/{names[0]}")
-        typer.echo(f"past      {command} backfill/{names[0]} -p start=2023-01-01 -p end=2023-03-31\nCtrl-C stops all")
+        typer.echo(f"past      {command} backfill/{names[0]} -p 'request={request}'\nCtrl-C stops all")
         wait_until_stopped()
 
 

@@ -58,6 +58,8 @@ def stack(
         interval = ["--every-s", str(every_s)] if every_s else []
         deploy = [sys.executable, "-m", "flows.deploy", *interval, *(str(path.resolve()) for path in regions)]
         _run(deploy, folder / "logs" / "deploy.log", environment)
+        # this server and its worker are the only ones here: what it takes for running has died with those before
+        _run([sys.executable, "-m", "flows.resume"], folder / "logs" / "deploy.log", environment)
         worker = [sys.executable, "-m", "prefect", "--no-prompt", "worker", "start", "--pool", POOL]
         running.enter_context(child(worker, folder / "logs" / "worker.log", environment))
         yield Addresses(f"http://127.0.0.1:{port}", api, folder / "logs", environment)

@@ -10,7 +10,7 @@ import os
 import sqlite3
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import date
@@ -21,7 +21,10 @@ from typing import Literal, Self
 from vsat.errors import StoreError
 
 Fact = str | int | float | None
-SCHEMA = 1  # PRAGMA user_version; raise it with every change of the tables
+Values = Sequence[str | int | float] | Mapping[str, str | int | float]
+Step = tuple[str, Values]
+SCHEMA = 2  # PRAGMA user_version; raise it with every change of the tables
+TURN_S = 1.0  # who does not want to wait does so as long, for the place of the next is taken for an instant by everyone
 BUSY_S = 60.0  # many workers share one file; each holds it for milliseconds
 
 _TABLES = """
@@ -31,6 +34,12 @@ CREATE TABLE IF NOT EXISTS receipt (
     PRIMARY KEY (kind, key)
 ) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS watermark (name TEXT PRIMARY KEY, day TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS job (
+    request TEXT NOT NULL, stage TEXT NOT NULL, month TEXT NOT NULL, tile TEXT NOT NULL, state TEXT NOT NULL,
+    todo INTEGER NOT NULL, done INTEGER NOT NULL, failed INTEGER NOT NULL, seconds REAL NOT NULL,
+    begun INTEGER NOT NULL, reason TEXT NOT NULL,
+    PRIMARY KEY (request, stage, month, tile)
+) WITHOUT ROWID;
 """
 # columns in the order of Receipt's fields
 _PUT = (
@@ -161,12 +170,23 @@ class Ledger:
         with self._told():
             return self._db.execute(query, values).fetchall()
 
-    def _write(self, kind: str, key: str, query: str, values: tuple[str, ...]) -> None:
+    def _write(self, kind: str, key: str, query: str, values: Values) -> None:
         # the audit events are where the kill tests end the process: right before and right after the commit
         sys.audit("vsat.ledger", kind, key)
         with self._told():
             self._db.execute(query, values)  # autocommit: one statement, one transaction
         sys.audit("vsat.ledger", kind, key)
+
+    def _all_or_nothing(self, steps: Sequence[Step]) -> None:
+        with self._told():
+            self._db.execute("BEGIN IMMEDIATE")
+            try:
+                for query, values in steps:
+                    self._db.execute(query, values)
+            except sqlite3.Error:
+                self._db.execute("ROLLBACK")
+                raise
+            self._db.execute("COMMIT")
 
     @contextmanager
     def _told(self) -> Iterator[None]:
@@ -184,6 +204,9 @@ class Ledger:
 def lease(home: Path, name: str, *, wait_s: float = 0.0) -> Iterator[None]:
     """Inside, this process alone holds `name` in the region's folder; the kernel ends the lease with the process.
 
+    Who waits is next: a holder that lets go and asks again at once, as a backfill does between its stretches, queues
+    behind a night that has been waiting.
+
     Args:
         home: the region's folder; made when absent.
         name: what is held, such as "fetch".
@@ -196,7 +219,14 @@ def lease(home: Path, name: str, *, wait_s: float = 0.0) -> Iterator[None]:
     path = home / f".{name}.lock"
     handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
     try:
-        _lock(handle, path, name, wait_s)
+        # whoever waits for the lease holds the place of the next; the others wait for that
+        turn = os.open(home / f".{name}.next.lock", os.O_RDWR | os.O_CREAT, 0o644)
+        try:
+            until = time.monotonic() + wait_s
+            _lock(turn, handle, path, name, max(until, time.monotonic() + TURN_S))
+            _lock(handle, handle, path, name, until)
+        finally:
+            os.close(turn)
         os.ftruncate(handle, 0)
         os.pwrite(handle, str(os.getpid()).encode(), 0)
         yield
@@ -204,15 +234,15 @@ def lease(home: Path, name: str, *, wait_s: float = 0.0) -> Iterator[None]:
         os.close(handle)
 
 
-def _lock(handle: int, path: Path, name: str, wait_s: float) -> None:
-    until = time.monotonic() + wait_s
+def _lock(wanted: int, told: int, path: Path, name: str, until: float) -> None:
+    """`wanted` is locked; `told` names the holder of the lease where it could not be by `until` (monotonic)."""
     while True:
         try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(wanted, fcntl.LOCK_EX | fcntl.LOCK_NB)
             return
         except BlockingIOError as error:
             if time.monotonic() >= until:
-                holder = os.pread(handle, 32, 0).decode(errors="replace") or "unknown"
+                holder = os.pread(told, 32, 0).decode(errors="replace") or "unknown"
                 raise StoreError(
                     f"{name} is already running on this region (process {holder})",
                     place=str(path),

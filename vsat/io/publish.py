@@ -29,7 +29,7 @@ from vsat.hls import BANDS, COMMON_NAMES, FILL, SCALE
 from vsat.io.durable import PARTIAL, aside_name, sync_folder, write_file
 from vsat.io.preview import preview_png
 
-VERSION = "v1"
+FIRST_VERSION = 1
 BLOCK_PX = 256
 AGE_BANDS = ("days since the last clear look", "days until the next clear look", "clear looks used")
 SOURCES_TAG = "SOURCES"
@@ -56,6 +56,7 @@ class VirtualImage:
             provisional one that of the newest scene it could use. Not the day of the run, so that any run gives the
             same bytes.
         facts: shares and numbers for reports and the STAC item.
+        version: of the product for this date; an image of a higher one stands beside those of the lower ones.
     """
 
     grid: TileGrid
@@ -71,11 +72,12 @@ class VirtualImage:
     method: str
     asof: date
     facts: dict[str, float | int | str] = field(default_factory=dict)
+    version: int = FIRST_VERSION
 
     @property
     def name(self) -> str:
         """`VSAT.T33UVP.2024123.v1`."""
-        return image_name(self.grid.tile, self.day)
+        return image_name(self.grid.tile, self.day, self.version)
 
 
 @dataclass(frozen=True)
@@ -92,14 +94,14 @@ class _Layer:
     tags: dict[str, str] = field(default_factory=dict)
 
 
-def image_name(tile: str, day: date) -> str:
+def image_name(tile: str, day: date, version: int = FIRST_VERSION) -> str:
     """The name of a virtual image: product, tile, year and day of year, version."""
-    return f"VSAT.T{tile}.{day:%Y%j}.{VERSION}"
+    return f"VSAT.T{tile}.{day:%Y%j}.v{version}"
 
 
-def image_folder(home: Path, tile: str, day: date) -> Path:
+def image_folder(home: Path, tile: str, day: date, version: int = FIRST_VERSION) -> Path:
     """Where an image lies in a region's folder."""
-    return home / "images" / tile / image_name(tile, day)
+    return home / "images" / tile / image_name(tile, day, version)
 
 
 def publish(home: Path, image: VirtualImage) -> tuple[tuple[str, str], ...]:
@@ -108,7 +110,7 @@ def publish(home: Path, image: VirtualImage) -> tuple[tuple[str, str], ...]:
     Raises:
         StoreError: it cannot be written (disk full); an older image of the date is untouched.
     """
-    folder = image_folder(home, image.grid.tile, image.day)
+    folder = image_folder(home, image.grid.tile, image.day, image.version)
     try:
         with _aside(folder) as aside:
             digests = {name: write_file(aside / name, [content]) for name, content in _files(image, aside)}
@@ -121,23 +123,23 @@ def publish(home: Path, image: VirtualImage) -> tuple[tuple[str, str], ...]:
     return tuple(sorted((str((folder / name).relative_to(home)), digest) for name, digest in digests.items()))
 
 
-def read_image(home: Path, tile: str, day: date) -> VirtualImage:
-    """The image of a date as it was published; `asof` and `method` from its item.
+def read_image(home: Path, tile: str, day: date, version: int = FIRST_VERSION) -> VirtualImage:
+    """The image of a date as it was published; `asof` and `method` from its item. The ledger knows the newest version.
 
     Raises:
         StoreError: there is none, or a file of it is missing or unreadable.
     """
     from vsat.io.stac import read_item
 
-    path = image_folder(home, tile, day) / f"{image_name(tile, day)}.json"
+    path = image_folder(home, tile, day, version) / f"{image_name(tile, day, version)}.json"
     while True:
         item = read_item(path)
-        image = _image(item, path, tile, day)
+        image = _image(item, path, tile, day, version)
         if read_item(path) == item:  # else it was replaced while its files were read: they may be of both
             return image
 
 
-def _image(item: dict[str, Any], path: Path, tile: str, day: date) -> VirtualImage:
+def _image(item: dict[str, Any], path: Path, tile: str, day: date, version: int) -> VirtualImage:
     told, assets = item["properties"], item["assets"]
     bands = tuple(band for band in BANDS if COMMON_NAMES[band] in assets)
     tiffs = [asset for asset in assets if str(assets[asset]["type"]).startswith("image/tiff")]
@@ -149,7 +151,7 @@ def _image(item: dict[str, Any], path: Path, tile: str, day: date) -> VirtualIma
         np.concatenate([pixels[COMMON_NAMES[band]] for band in bands]),
         np.concatenate([pixels[f"{COMMON_NAMES[band]}_sd"] for band in bands]),
         pixels["qa"][0], pixels["age"], pixels["src"][0], tuple(told["vsat:sources"]), told["vsat:status"],
-        told["vsat:method"], date.fromisoformat(told["updated"][:10]), told["vsat:facts"],
+        told["vsat:method"], date.fromisoformat(told["updated"][:10]), told["vsat:facts"], version,
     )  # fmt: skip
 
 

@@ -130,9 +130,18 @@ def _item(image: "VirtualImage", files: Sequence[Path]) -> dict[str, Any]:
         "links": [
             _link("root", "../../catalog.json"), _link("parent", "../collection.json"), _link("collection", "../collection.json"),
             *({"rel": "derived_from", "href": _source_href(name), "type": "application/geo+json"} for name in image.sources),
+            *_predecessor(image),
         ],
         "assets": {_key(path, image.name): _asset(path, image.name) for path in files},
     }  # fmt: skip
+
+
+def _predecessor(image: "VirtualImage") -> list[dict[str, str]]:
+    """The image that a later version stands beside; the collection lists the newest version of a date only."""
+    if image.version == 1:
+        return []
+    before = f"{image.name.rpartition('.')[0]}.v{image.version - 1}"
+    return [_link("predecessor-version", f"../{before}/{before}.json", "application/geo+json")]
 
 
 def _key(path: Path, name: str) -> str:

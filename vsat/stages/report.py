@@ -22,7 +22,7 @@ from vsat.io.ledger import Ledger, Receipt
 from vsat.io.publish import read_image
 from vsat.io.scenes import done_scenes, ledger_path, read_scenes
 from vsat.stages.fetch import FetchReport
-from vsat.stages.generate import KIND, GenerateReport
+from vsat.stages.generate import KIND, GenerateReport, version_of
 from vsat.stages.page import true_colour
 
 OUTCOMES = {
@@ -228,7 +228,9 @@ def _last_scene(region: Region, tile: str, day: date) -> NDArray[np.uint8] | Non
 
 
 def _virtual(region: Region, tile: str, day: date) -> NDArray[np.uint8]:
-    return _small(read_image(region.home, tile, day).refl_byx)
+    with Ledger(ledger_path(region.home)) as ledger:
+        version = version_of(ledger.get(KIND, f"{tile}/{day}"))
+    return _small(read_image(region.home, tile, day, version).refl_byx)
 
 
 def _key(receipt: Receipt) -> SceneKey:
