@@ -88,4 +88,4 @@ def _tell_estimate(region: Region, request: BackfillRequest) -> State[Any]:
     create_markdown_artifact(
         told.markdown(), key=key_of(region, "backfill-estimate"), description=f"{request.start} to {request.end}"
     )
-    return Completed(message=told.text().replace("\n", "; "))
+    return Completed(message="dry run: " + "; ".join(f"{name}: {value}" for name, value in told.rows()))

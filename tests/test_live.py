@@ -85,8 +85,8 @@ def until(wanted: Callable[[], Any], seconds: float, what: str) -> Any:
 def test_a_schedule_fires_and_a_backfill_started_from_its_deployment_finishes(up: Up) -> None:
     command = [sys.executable, "-m", "prefect", "--no-prompt", "deployment", "run", "backfill/tiny"]
     environment = dict(os.environ) | {"PREFECT_API_URL": up.api, "PREFECT_HOME": str(up.folder / "client")}
-    given = ["-p", "start=2023-05-01", "-p", "end=2023-05-20", "-p", "policy=replace"]
-    subprocess.run([*command, *given], env=environment, check=True, capture_output=True, timeout=60)
+    request = json.dumps({"start": "2023-05-01", "end": "2023-05-20", "policy": "replace"})
+    subprocess.run([*command, "-p", f"request={request}"], env=environment, check=True, capture_output=True, timeout=60)
 
     night = until(lambda: up.runs("nightly", "COMPLETED"), 100, "a scheduled night")[0]
     past = until(lambda: up.runs("backfill", "COMPLETED"), 60, "the backfill")[0]
@@ -96,7 +96,7 @@ def test_a_schedule_fires_and_a_backfill_started_from_its_deployment_finishes(up
     assert abs(late.total_seconds()) < 60
     assert night["name"].startswith("nightly tiny 20")
     assert up.keys(night) >= SHOWN
-    assert up.keys(past) >= {"tiny-backfill-report", "tiny-backfill-progress"}
+    assert up.keys(past) >= {"tiny-backfill-report", "tiny-backfill-progress", "tiny-backfill-months"}
     assert past["work_queue_name"] == "backfill"
     assert up.runs("nightly", "FAILED") == up.runs("backfill", "FAILED") == []
     status = region_status(load_region(up.region))
@@ -113,9 +113,13 @@ def test_deployments_are_forms_of_dates_and_choices_and_one_run_at_a_time(up: Up
     made = {one["name"] + "/" + one["entrypoint"]: one for one in up.ask("deployments")}
     verbs = ("backfill", "evaluate", "fetch", "generate", "nightly", "sample", "train")
     assert sorted(made) == [f"tiny/flows.{verb}.{verb}" for verb in verbs]
-    form = made["tiny/flows.backfill.backfill"]["parameter_openapi_schema"]["properties"]
-    assert form["start"]["format"] == "date"
-    assert "replace" in json.dumps(form["policy"])
+    form = made["tiny/flows.backfill.backfill"]["parameter_openapi_schema"]["definitions"]["BackfillRequest"]
+    fields = form["properties"]
+    assert form["required"] == ["start", "end"] and fields["start"]["format"] == "date"
+    assert fields["policy"]["enum"] == ["missing", "skip", "replace", "new-version"]
+    assert "blend+scene" in fields["method"]["enum"] and fields["method"]["default"] == "region"
+    assert fields["dry_run"]["type"] == "boolean"
+    assert all(field["title"] and field["description"] for field in fields.values())
     for one in made.values():
         assert one["concurrency_limit"] == 1 or one["global_concurrency_limit"]["limit"] == 1
         assert one["concurrency_options"]["collision_strategy"] == "ENQUEUE"

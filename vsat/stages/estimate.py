@@ -24,6 +24,7 @@ from vsat.stages.generate import KIND, context_span, plan_generate
 from vsat.stages.request import BackfillRequest, method_in
 from vsat.stages.units import months
 
+NOT_MEASURED = "not measured yet"
 _NEWEST = 20  # images whose files are weighed
 
 
@@ -62,11 +63,12 @@ class Estimate:
     def rows(self) -> list[tuple[str, str]]:
         """What is told, by name."""
         room = f"{_size(self.bytes)}, {_size(self.free)} are free"
+        hint = " (a backfill of one month measures it)" if self.seconds is None else ""
         return [
             ("images", f"{self.images} to make by {self.method}, {self.images_there} stay as they are"),
             ("scenes", f"{self.scenes} to fetch, {self.scenes_there} are there"),
             ("disk", room if self.bytes is None or self.bytes < self.free else f"{room}: NOT ENOUGH"),
-            ("time", f"{_time(self.seconds)}, with {self.workers} side by side"),
+            ("time", f"{_time(self.seconds)}{hint}, with {self.workers} side by side"),
             ("measured", f"{_time(self.scene_seconds)} a scene, {_time(self.image_seconds)} an image"),
             ("job table", f"{self.units} units (stage x month x tile)"),
         ]
@@ -177,13 +179,13 @@ def _total(*parts: tuple[int, float | None]) -> float | None:
 
 def _size(value: float | None) -> str:
     if value is None:
-        return "not measured yet"
+        return NOT_MEASURED
     return f"{value / 1e9:.1f} GB" if value >= 1e9 else f"{value / 1e6:.1f} MB"
 
 
 def _time(seconds: float | None) -> str:
     if seconds is None:
-        return "not measured yet (a backfill of one month measures it)"
+        return NOT_MEASURED
     return (
         f"{seconds / 3600:.1f} h"
         if seconds >= 3600
