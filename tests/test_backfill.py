@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections import Counter
 from collections.abc import Sequence
@@ -16,14 +17,14 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from watched import ended_twice, recorded, watch
+from watched import ended_twice, recorded, until_waited_for, watch
 
 from regions import END, START, tiny, write_archive, write_region
 from vsat.config import Region, load_region
 from vsat.errors import AccessError, AllCloudy, CatalogueDown, ExitCode, InputError, NoScenes
 from vsat.io.archive import withhold
 from vsat.io.jobs import MOST_BEGINNINGS, JobTable, Row, Unit
-from vsat.io.ledger import Ledger, Receipt
+from vsat.io.ledger import Ledger, Receipt, lease
 from vsat.io.publish import image_folder, read_image
 from vsat.io.scenes import ledger_path
 from vsat.stages.backfill import MOST_STRETCHES, backfill, month_table, plan_backfill, stretches
@@ -273,6 +274,28 @@ def test_a_catalogue_that_is_down_leaves_everything_waiting(made: Region, monkey
             backfill(made, ALL, DAY)
     assert {row.state for row in rows(made)} == {"waiting"}
     assert backfill(made, ALL, DAY).exit_code == ExitCode.DONE
+
+
+def test_a_night_that_waits_gets_its_turn_after_the_stretch(made: Region) -> None:
+    """And its work is not done again by the backfill."""
+    order: list[str] = []
+
+    def a_night() -> None:
+        with lease(made.home, "fetch", wait_s=60):
+            order.append("night")
+
+    night = threading.Thread(target=a_night)
+
+    def run(jobs: Sequence[UnitJob], of: str) -> list[list[Receipt]]:
+        order.append(of)
+        if len(order) == 1:
+            night.start()
+            until_waited_for(made.home / ".fetch.next.lock")
+        return run_here(jobs, of)
+
+    backfill(made, ALL, DAY, run=run, wait_s=60)
+    night.join()
+    assert order[:3] == ["scenes, 2023-05-01 to 2023-05-31", "night", "scenes, 2023-06-01 to 2023-06-30"]
 
 
 def test_a_unit_that_ends_its_process_each_time_is_left_out(tmp_path: Path) -> None:

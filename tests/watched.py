@@ -3,7 +3,9 @@
 They see every process, killed ones too, for they are part of the transaction that they count.
 """
 
+import fcntl
 import sqlite3
+import time
 from collections import Counter
 from contextlib import closing
 from pathlib import Path
@@ -47,3 +49,16 @@ def ended_twice(home: Path) -> list[str]:
         if state == "done":
             ended.add(unit)
     return twice
+
+
+def until_waited_for(path: Path) -> None:
+    """Somebody holds the place of the next."""
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        with path.open("r+") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return
+        time.sleep(0.01)
+    raise AssertionError("nobody waits")
