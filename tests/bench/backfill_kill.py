@@ -74,10 +74,9 @@ def backfill_year(path: Path, kills: int, seed: int) -> None:
     print(
         f"  receipts of {dict(Counter(kind for kind, _ in count))}; written so often: {dict(Counter(count.values()))}"
     )
-    status, report = region_status(region), verify(region)
-    print(
-        f"  images {status['images']}, scenes {status['scenes']}, problems {len(report.problems)}, units ended twice {len(ended_twice(region.home))}"
-    )
+    status, problems = region_status(region), verify(region).problems
+    print(f"  images {status['images']}, scenes {status['scenes']}, problems {len(problems)}")
+    print(f"  units that ended twice: {len(ended_twice(region.home))}")
 
 
 def units(region: Region) -> str:
