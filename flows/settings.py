@@ -68,12 +68,17 @@ def begin(region: str) -> Region:
 
 
 def runner() -> TaskRunner[PrefectFuture[Any]]:
-    """Tasks run on threads of the flow's process, as many as VSAT_WORKERS says."""
-    return cast(TaskRunner[PrefectFuture[Any]], ThreadPoolTaskRunner(max_workers=Settings.from_environment().workers))
+    """Tasks run on threads of the flow's process, as many as VSAT_WORKERS says; or all, where a Dask cluster does the work.
+
+    A task then only hands its jobs to the cluster and waits.
+    """
+    settings = Settings.from_environment()
+    threads = MOST_TASKS if settings.dask_scheduler else settings.workers
+    return cast(TaskRunner[PrefectFuture[Any]], ThreadPoolTaskRunner(max_workers=threads))
 
 
 def coarse(one: Callable[[Job], Result], *, name: str, retries: int = 0) -> Task[[Sequence[Job]], list[Result]]:
-    """A task that does a list of jobs with `one`, one after the other.
+    """A task that does a list of jobs with `one`, one after the other, or on the cluster that VSAT_DASK_SCHEDULER names.
 
     Args:
         one: does one job; a function that knows no Prefect.

@@ -68,6 +68,27 @@ def test_a_night_ends_completed_with_report_table_and_progress(region_file: Path
     assert {artifact.data for artifact in artifacts("tiny-progress")} == {100.0}
 
 
+def test_a_night_on_a_dask_cluster_is_the_same_night(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from distributed import LocalCluster
+
+    from flows.generate import generate
+    from flows.nightly import nightly
+
+    file = tiny(tmp_path)
+    options: dict[str, Any] = {"processes": False, "dashboard_address": "127.0.0.1:0", "protocol": "tcp"}
+    with LocalCluster(n_workers=1, threads_per_worker=2, host="127.0.0.1", **options) as cluster:
+        monkeypatch.setenv("VSAT_DASK_SCHEDULER", cluster.scheduler_address)
+        state = nightly(str(file), END, return_state=True)
+        done = {str(one[0]).rpartition("-")[0] for one in cluster.scheduler.transition_log}
+    assert state.name == "Completed" and "7 images made" in str(state.message)
+    assert done == {"fetch_one", "generate_one"}
+
+    monkeypatch.setattr("vsat.stages.cluster.CONNECT_S", 1.0)  # the cluster is gone
+    state = generate(str(file), START, END, END, "replace", return_state=True)
+    assert (state.name, state.type.value) == ("WorkFailed", "FAILED")
+    assert "no Dask scheduler" in str(artifacts("tiny-generate-report")[0].data)
+
+
 def run_of(state: Any) -> Any:
     from prefect.client.orchestration import get_client
 

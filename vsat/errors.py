@@ -55,6 +55,10 @@ class CatalogueDown(VsatError):
     exit_code = ExitCode.CATALOGUE_DOWN
 
 
+class ClusterDown(VsatError):
+    """The Dask cluster that is to do the work cannot be used; what was done before stays."""
+
+
 class NoScenes(VsatError):
     """The catalogue answered completely, and there is nothing in this area and period."""
 

@@ -52,6 +52,11 @@ class FetchJob:
     adjacent: bool = False
     snow: bool = False
 
+    @property
+    def store(self) -> Path:
+        """The region's folder."""
+        return self.home
+
 
 @dataclass(frozen=True)
 class FetchPlan:

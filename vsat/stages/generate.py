@@ -84,6 +84,11 @@ class GenerateJob:
     dates: tuple[DateJob, ...]
     asked: tuple[tuple[str, str], ...] = ()
 
+    @property
+    def store(self) -> Path:
+        """The region's folder."""
+        return Path(self.home)
+
 
 @dataclass(frozen=True)
 class GeneratePlan:

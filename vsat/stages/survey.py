@@ -7,7 +7,7 @@ import hashlib
 import json
 import zipfile
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -61,6 +61,11 @@ class SurveyJob:
     path: str
     signature: str
 
+    @property
+    def store(self) -> Path:
+        """The patch store's folder."""
+        return Path(self.path).parents[1]
+
 
 def places_of(regions: Sequence[Region]) -> list[Place]:
     """The tiles that have scenes, sorted by region and tile."""
@@ -102,6 +107,11 @@ def survey_job(out: Path, place: Place, cell_px: int, static: Sequence[tuple[str
     decisive = json.dumps([asdict(place), cell_px, rasters, stamps], sort_keys=True, default=str)
     path = out / "survey" / f"{place.region}-{place.grid.tile}.npz"
     return SurveyJob(place, cell_px, rasters, str(path), hashlib.sha256(decisive.encode()).hexdigest())
+
+
+def light(job: SurveyJob) -> SurveyJob:
+    """The job without what went into the scenes, which its signature stands for: it travels to other machines."""
+    return replace(job, place=replace(job.place, scenes=tuple((key, (), "") for key, _, _ in job.place.scenes)))
 
 
 def survey_one(job: SurveyJob) -> str:
