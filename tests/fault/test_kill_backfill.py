@@ -19,15 +19,15 @@ from vsat.stages.status import region_status, verify
 
 pytestmark = [pytest.mark.fault, pytest.mark.flow, pytest.mark.slow, pytest.mark.timeout(600)]
 START, END = date(2023, 3, 1), date(2023, 6, 30)
-EVERY_DAY = TEXT.replace("every_days: 10", "every_days: 1")
-IMAGES = 122
+DENSE = TEXT.replace("every_days: 10", "every_days: 2")
+IMAGES = 61
 REQUEST = {"start": str(START), "end": str(END)}
 
 
 @pytest.fixture(scope="module")
 def region_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("backfill")
-    path = write_region(folder, "tiny", start=START, end=END, text=EVERY_DAY)
+    path = write_region(folder, "tiny", start=START, end=END, text=DENSE)
     write_archive(load_region(path), START, END)
     return path
 
