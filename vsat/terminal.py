@@ -120,10 +120,13 @@ def unit_stages(context: typer.Context, workers: int | None) -> Iterator["RunJob
     from vsat.stages.pool import run_jobs
     from vsat.stages.units import unit_job
 
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
     threads = workers or Settings.from_environment().workers
-    with progress(quiet=bool(context.obj)) as of:
-        yield lambda jobs, name: run_jobs(unit_job, jobs, workers=threads, progress=of(name))
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        with progress(quiet=bool(context.obj)) as of:
+            yield lambda jobs, name: run_jobs(unit_job, jobs, workers=threads, progress=of(name))
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 @contextmanager
