@@ -37,6 +37,11 @@ class UnitJob:
     unit: Unit
     job: Job
 
+    @property
+    def store(self) -> Path:
+        """The region's folder."""
+        return self.home
+
 
 RunJobs = Callable[[Sequence[UnitJob], str], list[list[Receipt]]]
 
