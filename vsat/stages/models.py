@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import vsat.model
 from vsat.errors import InputError
 from vsat.methods import ANYDATE, is_trained
+from vsat.settings import Settings
 
 if TYPE_CHECKING:
     from vsat.model.checkpoint import Checkpoint
@@ -32,7 +33,7 @@ def model_of(method: str) -> "Checkpoint":
         step = 'pip install "vsat[model]", or choose a classical method'
         raise InputError(f"{method} needs {error.name}", place="method", next_step=step) from error
     if _beside[0]:
-        make_room(method, _beside[0])
+        _share_cores(method, _beside[0])
     with _loading:  # else threads that begin together would each load their own
         return load_checkpoint(_source(method))
 
@@ -49,7 +50,12 @@ def weights_of(method: str) -> str:
 
 
 def make_room(method: str, jobs: int) -> None:
-    """Where the method is a model: so many jobs side by side leave one another their cores."""
+    """Where the method is a model and works here: so many jobs side by side leave one another their cores."""
+    if not Settings.from_environment().dask_scheduler:
+        _share_cores(method, jobs)
+
+
+def _share_cores(method: str, jobs: int) -> None:
     if jobs > 0 and is_trained(method) and importlib.util.find_spec("torch") is not None:
         from vsat.model.cores import share_cores
 
