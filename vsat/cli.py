@@ -37,7 +37,8 @@ from vsat.terminal import (
 )
 
 EPILOG = (
-    "Exit codes: 0 done, 1 some work failed, 2 the input cannot be used, 3 catalogue down, 4 no scenes, 5 all cloudy. "
+    "Exit codes: 0 done, 1 some work failed, 2 the input cannot be used, 3 catalogue down, 4 no scenes, 5 all cloudy, "
+    "6 access refused, 7 disk full. "
     "Every verb has an example: vsat VERB --help. With --json the result is one JSON object on standard output."
 )
 app = typer.Typer(
