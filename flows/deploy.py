@@ -81,10 +81,12 @@ def _placed(value: Any, file: str, home: str) -> Any:
     return home + value.removeprefix(TEMPLATE_HOME) if str(value).startswith(TEMPLATE_HOME + "/") else value
 
 
-def deploy(regions: list[Path], *, every_s: int | None = None, pools: Pools = Pools()) -> None:  # noqa: B008 - frozen
+def deploy(regions: list[Path], *, every_s: int | None = None, pools: Pools = Pools()) -> None:
     """Work pools, queues and deployments exist afterwards, on the server that PREFECT_API_URL names."""
     template = yaml.safe_load((PROJECT / "prefect.yaml").read_text("utf-8"))
-    template["deployments"] = [one for path in regions for one in deployments(template, path, every_s=every_s, gpu_pool=pools.gpu)]
+    template["deployments"] = [
+        one for path in regions for one in deployments(template, path, every_s=every_s, gpu_pool=pools.gpu)
+    ]
     template["pull"] = [{"prefect.deployments.steps.set_working_directory": {"directory": str(PROJECT)}}]
     _create_pool(POOL, pools.kind, pools.template)
     if pools.gpu:

@@ -15,7 +15,7 @@ import pytest
 from faulty import Catalogue, Server, needs, serving
 from test_flows import artifacts, server  # noqa: F401 - the fixture of one Prefect server
 
-from regions import END, START, TEXT, tiny, write_region
+from regions import TEXT, tiny, write_region
 from vsat.config import load_region
 from vsat.doctor import Finding, examine
 from vsat.errors import ExitCode
@@ -98,7 +98,9 @@ def test_an_expired_token_is_named_with_its_day(tmp_path: Path, monkeypatch: pyt
         file = nasa(tmp_path, http)
         name, _, _, message, report = night(file)
         assert name == "AccessRefused"
-        assert all("holds until 2023-06-27 09:00 UTC" in text and "Generate Token" in text for text in (message, report))
+        assert all(
+            "holds until 2023-06-27 09:00 UTC" in text and "Generate Token" in text for text in (message, report)
+        )
         found = find(file, "farm: credentials", tmp_path)
     assert (found.level, found.value) == ("error", "EARTHDATA_TOKEN ended 3 days ago")
     assert "Generate Token" in found.next_step

@@ -61,7 +61,9 @@ def gdal() -> Finding:
 def plausible_clock(now: datetime) -> Finding:
     """The machine's clock is not years off; by how much it differs from others' is said where others are asked."""
     if now < _BUILT:
-        return Finding("clock", "error", f"{now:%Y-%m-%d %H:%M} UTC is before this vsat was made", "set the clock (NTP)")
+        return Finding(
+            "clock", "error", f"{now:%Y-%m-%d %H:%M} UTC is before this vsat was made", "set the clock (NTP)"
+        )
     return Finding("clock", "ok", f"{now:%Y-%m-%d %H:%M} UTC")
 
 

@@ -5,6 +5,7 @@ import shutil
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
+from typing import Literal
 
 import requests
 
@@ -13,7 +14,7 @@ from vsat.doctor.finding import Finding, for_people, gigabytes
 from vsat.doctor.machine import nearest
 from vsat.errors import CatalogueDown, ReadError, StoreError, VsatError
 from vsat.io.catalog import search
-from vsat.io.credentials import EARTHDATA_STEP, LOGIN_HOST, TOKEN, earthdata_token, netrc_login, netrc_path
+from vsat.io.credentials import EARTHDATA_STEP, LOGIN_HOST, TOKEN, Token, earthdata_token, netrc_login, netrc_path
 from vsat.io.download import Patience
 from vsat.io.ledger import Ledger, Receipt
 from vsat.io.reader import probe
@@ -51,14 +52,17 @@ def _credentials(region: Region, now: datetime) -> Finding:
     if region.catalogue.kind != "cmr":
         return Finding(name, "ok", f"none needed for {region.catalogue.kind}")
     token, (_, password) = earthdata_token(), netrc_login(LOGIN_HOST)
-    instead = f"; {netrc_path()} goes in its place" if password else ""
-    if token is None:
-        if not password:
-            return Finding(name, "error", f"neither {TOKEN} nor a login in {netrc_path()}", EARTHDATA_STEP)
-        if netrc_path().stat().st_mode & 0o077:
-            return Finding(name, "warning", f"others can read {netrc_path()}", f"chmod 600 {netrc_path()}")
-        return Finding(name, "ok", f"a login for {LOGIN_HOST} in {netrc_path()}, which does not end")
-    level = "warning" if instead else "error"
+    if token is not None:
+        return _token(name, token, now, f"; {netrc_path()} goes in its place" if password else "")
+    if not password:
+        return Finding(name, "error", f"neither {TOKEN} nor a login in {netrc_path()}", EARTHDATA_STEP)
+    if netrc_path().stat().st_mode & 0o077:
+        return Finding(name, "warning", f"others can read {netrc_path()}", f"chmod 600 {netrc_path()}")
+    return Finding(name, "ok", f"a login for {LOGIN_HOST} in {netrc_path()}, which does not end")
+
+
+def _token(name: str, token: Token, now: datetime, instead: str) -> Finding:
+    level: Literal["warning", "error"] = "warning" if instead else "error"
     if not token.is_token:
         return Finding(name, level, token.told() + instead, EARTHDATA_STEP)
     if token.ends is None:
@@ -70,9 +74,7 @@ def _credentials(region: Region, now: datetime) -> Finding:
     return Finding(name, "warning", said, EARTHDATA_STEP) if left < SOON else Finding(name, "ok", said)
 
 
-def _catalogue(
-    region: Region, endpoint: Endpoint, clock: Callable[[], datetime], patience_s: float
-) -> list[Finding]:
+def _catalogue(region: Region, endpoint: Endpoint, clock: Callable[[], datetime], patience_s: float) -> list[Finding]:
     """The catalogue answers, its clock is ours, and a file it lists can be read."""
     name = region.name
     patience = Patience(2, 0.5, 1.0, patience_s, patience_s, min(5.0, patience_s), patience_s)
@@ -115,11 +117,17 @@ def _disk(region: Region, now: datetime) -> Finding:
     name, place = f"{region.name}: disk", nearest(region.home)
     usage, inodes = shutil.disk_usage(place), os.statvfs(place)
     night, rest = _need(region, now)
-    told = f"{gigabytes(usage.free)} free at {place}; a night needs {gigabytes(night)}, the period {gigabytes(rest)} more"
+    told = (
+        f"{gigabytes(usage.free)} free at {place}; a night needs {gigabytes(night)}, the period {gigabytes(rest)} more"
+    )
     if not os.access(place, os.W_OK):
-        return Finding(name, "error", f"no right to write at {place}", "give it, or name another store in the region file")
+        return Finding(
+            name, "error", f"no right to write at {place}", "give it, or name another store in the region file"
+        )
     if inodes.f_files and inodes.f_favail < 1000:
-        return Finding(name, "error", f"room for {inodes.f_favail} more files at {place}", "make room: remove files there")
+        return Finding(
+            name, "error", f"room for {inodes.f_favail} more files at {place}", "make room: remove files there"
+        )
     if usage.free < night:
         return Finding(name, "error", told, "make room there, or name another store in the region file")
     if usage.free < rest:
@@ -166,7 +174,9 @@ def _watermark(region: Region, now: datetime) -> Finding:
     except StoreError as error:
         return Finding(name, "error", error.problem, error.next_step)
     if day is None:
-        return Finding(name, "warning", "none has come to its end", "see the last run in the Prefect UI, or vsat nightly")
+        return Finding(
+            name, "warning", "none has come to its end", "see the last run in the Prefect UI, or vsat nightly"
+        )
     if day > now.date() + timedelta(days=1):
         return Finding(name, "error", f"up to {day}, which is still to come", "set the clock (NTP)")
     behind = (min(now.date(), region.period.end or now.date()) - day).days

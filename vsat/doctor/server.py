@@ -57,9 +57,7 @@ class _Api:
             raise _Unanswered(type(error).__name__) from None
 
     def _csrf(self) -> dict[str, str]:
-        answer = self._session.get(
-            f"{self.api}/csrf-token", params={"client": "vsat-doctor"}, timeout=self._timeout_s
-        )
+        answer = self._session.get(f"{self.api}/csrf-token", params={"client": "vsat-doctor"}, timeout=self._timeout_s)
         if not answer.ok:  # switched off
             return {}
         return {"Prefect-Csrf-Client": "vsat-doctor", "Prefect-Csrf-Token": answer.json()["token"]}
@@ -132,7 +130,10 @@ def _nights(api: _Api, region: str, now: datetime) -> list[Finding]:
         return [Finding(name, "error", "none is active", f"switch it on in the UI: Deployments, nightly/{region}")]
     only = {"deployments": {"id": {"any_": [deployment["id"]]}}, "limit": 1}
     waiting = api.ask(
-        "/flow_runs/filter", **only, sort="EXPECTED_START_TIME_ASC", flow_runs={"state": {"type": {"any_": ["SCHEDULED"]}}}
+        "/flow_runs/filter",
+        **only,
+        sort="EXPECTED_START_TIME_ASC",
+        flow_runs={"state": {"type": {"any_": ["SCHEDULED"]}}},
     )
     return [_schedule(name, waiting, now), _last(api, region, only, _every(active), now)]
 
@@ -158,7 +159,9 @@ def _last(api: _Api, region: str, only: dict[str, Any], every: timedelta, now: d
     ago = now - datetime.fromisoformat(run["end_time"])
     told = f"{run['name']}: {run['state']['name']} {for_people(ago)} ago"
     if run["state"]["type"] != "COMPLETED":
-        return Finding(name, "error", f"{told}; {run['state'].get('message') or 'no message'}", "see its report in the UI")
+        return Finding(
+            name, "error", f"{told}; {run['state'].get('message') or 'no message'}", "see its report in the UI"
+        )
     if ago > 1.5 * every + LATE:
         return Finding(name, "error", f"{told}, and one is due every {for_people(every)}", "see that a worker is alive")
     return Finding(name, "ok", told)

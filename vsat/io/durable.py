@@ -55,7 +55,9 @@ def unwritable(error: OSError, what: str, place: Path) -> StoreError:
     told, where = f"{what} cannot be written: {error.strerror}", str(error.filename or place)
     if error.errno in _NO_ROOM:
         return DiskFull(told, place=where, next_step=_MAKE_ROOM)
-    return StoreError(told, place=where, next_step="give the right to write there, then run again: what is finished stays")
+    return StoreError(
+        told, place=where, next_step="give the right to write there, then run again: what is finished stays"
+    )
 
 
 def make_folder(path: Path) -> None:

@@ -156,7 +156,9 @@ def _read_file(file: _File, grid: TileGrid, dst_yx: npt.NDArray[np.generic]) -> 
     try:
         return retrying(partial(_attempt, file, grid, dst_yx, whole=whole), label, file.patience)
     except AttemptError as failed:
-        raise _failure(failed, file.client.endpoint, f"{file.granule.id}, {without_secrets(file.href)}", file.name) from None
+        raise _failure(
+            failed, file.client.endpoint, f"{file.granule.id}, {without_secrets(file.href)}", file.name
+        ) from None
 
 
 def _failure(failed: AttemptError, endpoint: Endpoint, place: str, name: str) -> ReadError:
