@@ -58,7 +58,7 @@ def crowd(folder: Path, database: str = "", *, tasks: int = 0) -> Crowd:
     store = {"PREFECT_SERVER_DATABASE_CONNECTION_URL": database} if database else {}
     command = (sys.executable, "-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port))
     with running(Part("server", command, environment | store, log, takes_all=True)) as server:
-        until = time.monotonic() + 180
+        until = time.monotonic() + 400
         while not _answers(f"{api}/health"):
             assert server.process.poll() is None and time.monotonic() < until, log.read_text()[-2000:]
             time.sleep(0.3)
@@ -83,23 +83,34 @@ def main(folder: Path, tasks: int) -> None:
     if tasks:
         print(json.dumps(_together([_idle(tasks)] * RUNS)))
         return
-    from flows.backfill import backfill
+    from flows.backfill import BackfillRequest, backfill
 
+    request = BackfillRequest(start=START, end=END)
     root = load_region(tiny(folder / "made")).catalogue.path
     assert root is not None
     with archive.serve(root) as endpoint:
         catalogue = f"kind: stac, url: '{endpoint.url}', hosts: {json.dumps(endpoint.hosts)}"
         text = TEXT.replace("kind: archive, path: archive", catalogue)
         files = [write_region(folder, f"farm{at}", text=text) for at in range(RUNS)]
-        runs = [lambda file=file: backfill(str(file), START, END, return_state=True) for file in files]
+        runs = [lambda file=file: backfill(str(file), request, return_state=True) for file in files]
         print(json.dumps(_together(runs)))
 
 
 def _together(runs: list[Any]) -> dict[str, Any]:
     began = time.monotonic()
     with ThreadPoolExecutor(RUNS) as pool:
-        states = [job.result() for job in [pool.submit(run) for run in runs]]
-    return {"seconds": round(time.monotonic() - began, 1), "states": [state.name for state in states]}
+        states = [job.result() for job in [pool.submit(_ended, run) for run in runs]]
+    return {"seconds": round(time.monotonic() - began, 1), "states": states}
+
+
+def _ended(run: Any) -> str:
+    """The state a run ended in; or what the server said that lost it, such as 503 for a database that stays locked."""
+    from prefect.exceptions import PrefectHTTPStatusError
+
+    try:
+        return str(run().name)
+    except PrefectHTTPStatusError as error:
+        return f"lost, HTTP {error.response.status_code}"
 
 
 def _idle(tasks: int) -> Any:

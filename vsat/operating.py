@@ -1,5 +1,6 @@
 """The verbs of operation: up, down, doctor."""
 
+import json
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -69,7 +70,8 @@ def _tell_addresses(ui: str, folder: Path, names: list[str], stops: str) -> None
     typer.echo(f"Prefect   {ui}, which asks for the text in {folder / 'auth'}")
     typer.echo(f"logs      {folder / 'logs'}\nnightly   07:30 UTC, for {', '.join(names)}")
     typer.echo(f"now       {command} deployment run nightly/{names[0]}")
-    typer.echo(f"past      {command} deployment run backfill/{names[0]} -p start=2023-01-01 -p end=2023-03-31")
+    request = json.dumps({"start": "2023-01-01", "end": "2023-03-31"})
+    typer.echo(f"past      {command} deployment run backfill/{names[0]} -p 'request={request}'")
     typer.echo(f"{stops} stops all")
 
 
