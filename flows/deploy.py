@@ -8,6 +8,7 @@ import copy
 import subprocess
 import sys
 import tempfile
+from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -25,16 +26,45 @@ from vsat.config import load_region
 PROJECT = Path(__file__).parents[1]
 POOL = "vsat"
 TEMPLATE_FILE, TEMPLATE_HOME = "regions/demo.yaml", "var/demo"  # as prefect.yaml writes them
+TRAINING = "flows.train.train"
 BACKFILL_PRIORITY = "5"  # behind the default queue's 1: the night is never late for a backfill
 
 
-def deployments(template: dict[str, Any], region: Path, *, every_s: int | None = None) -> list[dict[str, Any]]:
-    """The deployments of prefect.yaml for one region; with `every_s` nightly runs on an interval instead of by cron."""
+@dataclass(frozen=True)
+class Pools:
+    """Where runs are done.
+
+    Attributes:
+        kind: of the pools: process, or kubernetes.
+        template: file of the pool's base job template; none for Prefect's own.
+        gpu: name of a second pool, in which models are trained; "" for the same one.
+        gpu_template: of that pool.
+    """
+
+    kind: str = "process"
+    template: Path | None = None
+    gpu: str = ""
+    gpu_template: Path | None = None
+
+
+def deployments(
+    template: dict[str, Any], region: Path, *, every_s: int | None = None, gpu_pool: str = ""
+) -> list[dict[str, Any]]:
+    """The deployments of prefect.yaml for one region.
+
+    Args:
+        template: the content of prefect.yaml.
+        region: its file.
+        every_s: nightly runs on this interval instead of by cron.
+        gpu_pool: the pool that trains, "" for the one of all.
+    """
     made: list[dict[str, Any]] = copy.deepcopy(template["deployments"])
     wanted = load_region(region)
     for deployment in made:
         deployment["name"] = wanted.name
-        deployment["parameters"] = _placed(deployment["parameters"], str(region.resolve()), str(wanted.home))
+        deployment["parameters"] = _placed(deployment["parameters"], str(region.absolute()), str(wanted.home))
+        if gpu_pool and deployment["entrypoint"] == TRAINING:
+            deployment["work_pool"] = {"name": gpu_pool, "work_queue_name": "default"}
         if every_s and "schedules" in deployment:
             deployment["schedules"] = [{"interval": every_s, "slug": "nightly"}]
     return made
@@ -51,12 +81,16 @@ def _placed(value: Any, file: str, home: str) -> Any:
     return home + value.removeprefix(TEMPLATE_HOME) if str(value).startswith(TEMPLATE_HOME + "/") else value
 
 
-def deploy(regions: list[Path], *, every_s: int | None = None) -> None:
-    """Work pool, queues and deployments exist afterwards, on the server that PREFECT_API_URL names."""
+def deploy(regions: list[Path], *, every_s: int | None = None, pools: Pools = Pools()) -> None:
+    """Work pools, queues and deployments exist afterwards, on the server that PREFECT_API_URL names."""
     template = yaml.safe_load((PROJECT / "prefect.yaml").read_text("utf-8"))
-    template["deployments"] = [one for path in regions for one in deployments(template, path, every_s=every_s)]
+    template["deployments"] = [
+        one for path in regions for one in deployments(template, path, every_s=every_s, gpu_pool=pools.gpu)
+    ]
     template["pull"] = [{"prefect.deployments.steps.set_working_directory": {"directory": str(PROJECT)}}]
-    _prefect("work-pool", "create", POOL, "--type", "process", "--overwrite")
+    _create_pool(POOL, pools.kind, pools.template)
+    if pools.gpu:
+        _create_pool(pools.gpu, pools.kind, pools.gpu_template)
     _prefect(
         "work-queue",
         "create",
@@ -113,6 +147,11 @@ def _put_automation(name: str, trigger: EventTrigger, message: str) -> None:
         client.create_automation(AutomationCore(name=name, trigger=trigger, actions=[crash]))
 
 
+def _create_pool(name: str, kind: str, template: Path | None) -> None:
+    given = ["--base-job-template", str(template.resolve())] if template else []
+    _prefect("work-pool", "create", name, "--type", kind, *given, "--overwrite")
+
+
 def _prefect(*words: str, may_fail: bool = False) -> None:
     done = subprocess.run([sys.executable, "-m", "prefect", "--no-prompt", *words], cwd=PROJECT, check=False)
     if done.returncode and not may_fail:  # a queue that exists already is what was wanted
@@ -123,5 +162,10 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("regions", nargs="+", type=Path)
     parser.add_argument("--every-s", type=int, default=None, help="run nightly every so many seconds")
+    parser.add_argument("--pool-type", default="process", help="process (default) or kubernetes")
+    parser.add_argument("--pool-template", type=Path, default=None, help="base job template of the pool")
+    parser.add_argument("--gpu-pool", default="", help="a second pool, in which models are trained")
+    parser.add_argument("--gpu-pool-template", type=Path, default=None, help="base job template of that pool")
     options = parser.parse_args()
-    deploy(options.regions, every_s=options.every_s)
+    chosen = Pools(options.pool_type, options.pool_template, options.gpu_pool, options.gpu_pool_template)
+    deploy(options.regions, every_s=options.every_s, pools=chosen)

@@ -32,7 +32,7 @@ from prefect.utilities.annotations import quote
 from pydantic import BaseModel
 
 from vsat.config import Region, load_region
-from vsat.errors import AccessError, ExitCode, InputError, VsatError
+from vsat.errors import AccessError, DiskFull, ExitCode, InputError, StoreError, VsatError
 from vsat.settings import Settings, find_region
 from vsat.stages.pool import each
 from vsat.stages.report import RunReport, markdown, tile_date_table
@@ -53,6 +53,8 @@ STATES: dict[ExitCode, tuple[Callable[..., State[Any]], str]] = {
     ExitCode.CATALOGUE_DOWN: (Failed, "CatalogueDown"),
     ExitCode.NO_SCENES: (Completed, "NoScenes"),
     ExitCode.ALL_CLOUDY: (Completed, "AllCloudy"),
+    ExitCode.ACCESS_REFUSED: (Failed, "AccessRefused"),
+    ExitCode.DISK_FULL: (Failed, "DiskFull"),
 }
 
 
@@ -98,9 +100,9 @@ def coarse(one: Callable[[Job], Result], *, name: str, retries: int = 0) -> Task
 
 
 def is_worth_retrying(task: Task[..., Any], run: TaskRun, state: State[Any]) -> bool:
-    """False for what fails alike at the next try: bad input, refused credentials."""
+    """False for what fails alike at the next try: bad input, refused credentials, a full disk."""
     failure = state.result(raise_on_failure=False)
-    return not isinstance(failure, InputError | AccessError)
+    return not isinstance(failure, InputError | AccessError | DiskFull)
 
 
 def work(
@@ -185,7 +187,11 @@ def tell(region: Region, report: RunReport) -> State[Any]:
         key=key_of(region, f"{report.verb}-report"),
         description=f"{report.verb} for {report.day}",
     )
-    table = tile_date_table(region)
+    try:
+        table = tile_date_table(region)
+    except StoreError as error:  # a full disk, or whatever has just ended the run: the state says so
+        log.warning("no table of images: %s", error)
+        table = []
     if table:
         create_table_artifact(table, key=key_of(region, "images"), description="virtual images by date and tile")
     kind, name = STATES[report.exit_code]

@@ -11,6 +11,7 @@ import typer
 
 from vsat.errors import ExitCode, InputError, VsatError
 from vsat.learning import evaluate, fill, sample, train
+from vsat.operating import doctor, down, up
 from vsat.terminal import (
     AsOf,
     End,
@@ -36,7 +37,8 @@ from vsat.terminal import (
 )
 
 EPILOG = (
-    "Exit codes: 0 done, 1 some work failed, 2 the input cannot be used, 3 catalogue down, 4 no scenes, 5 all cloudy. "
+    "Exit codes: 0 done, 1 some work failed, 2 the input cannot be used, 3 catalogue down, 4 no scenes, 5 all cloudy, "
+    "6 access refused, 7 disk full. "
     "Every verb has an example: vsat VERB --help. With --json the result is one JSON object on standard output."
 )
 app = typer.Typer(
@@ -252,28 +254,9 @@ def demo(region: RegionFile = "regions/demo.yaml", as_json: Json = False) -> Non
     tell(report, as_json, report.text())
 
 
-@app.command(epilog="Example: vsat up regions/demo.yaml, then open the address it prints")
-def up(
-    regions: Annotated[list[str], typer.Argument(help="region files, or names in regions/", metavar="REGION...")],
-    *,
-    folder: Annotated[Path, typer.Option(help="where the server keeps its state and its logs")] = Path("var/stack"),
-    port: Annotated[int, typer.Option(help="of the server on 127.0.0.1; 0 takes a free one")] = 4200,
-    every_s: Annotated[int | None, typer.Option(min=10, help="for a trial: a night every so many seconds")] = None,
-) -> None:
-    """Start Prefect server, worker and the regions' deployments on this machine; Ctrl-C stops them all."""
-    from vsat.stack import stack, wait_until_stopped
-
-    names, files = [region_of(text).name for text in regions], [file_of(text) for text in regions]
-    typer.echo("starting; the first time this takes half a minute", err=True)
-    with stack(files, folder, port=port, every_s=every_s) as running:
-        command = f"PREFECT_API_URL={running.api} {Path(sys.executable).with_name('prefect')} deployment run"
-        typer.echo(
-            f"Prefect   {running.ui}\nlogs      {running.log_folder}\nnightly   07:30 UTC, for {', '.join(names)}"
-        )
-        request = json.dumps({"start": "2023-01-01", "end": "2023-03-31"})
-        typer.echo(f"now       {command} nightly/{names[0]}")
-        typer.echo(f"past      {command} backfill/{names[0]} -p 'request={request}'\nCtrl-C stops all")
-        wait_until_stopped()
+app.command(epilog="Example: vsat up regions/demo.yaml --detach, then open the address it prints")(up)
+app.command(epilog="Example: vsat down")(down)
+app.command(epilog="Example: vsat doctor regions/demo.yaml")(doctor)
 
 
 if __name__ == "__main__":

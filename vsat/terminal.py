@@ -57,6 +57,11 @@ def today() -> date:
     return datetime.now(UTC).date()
 
 
+def now() -> datetime:
+    """The moment it is, UTC."""
+    return datetime.now(UTC)
+
+
 def day_of(text: str) -> date:
     """The day that an option names, 2024-05-31.
 

@@ -1,12 +1,17 @@
 """Writes that survive a kill and a power cut: aside, synced, renamed. A file is there whole, or not at all."""
 
+import errno
 import hashlib
 import os
 import threading
 from collections.abc import Iterable
 from pathlib import Path
 
+from vsat.errors import DiskFull, StoreError
+
 PARTIAL = ".partial"
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_MAKE_ROOM = "make room there (vsat doctor says how much), then run again: what is finished stays"
 
 
 def write_file(path: Path, parts: Iterable[bytes]) -> str:
@@ -37,6 +42,34 @@ def write_file(path: Path, parts: Iterable[bytes]) -> str:
         raise
     sync_folder(path.parent)
     return digest.hexdigest()
+
+
+def unwritable(error: OSError, what: str, place: Path) -> StoreError:
+    """What a failed write means: DiskFull, or a StoreError for want of the right to write.
+
+    Args:
+        error: that the system gave.
+        what: could not be written, such as `image VSAT.T33UVP.2024123.v1`.
+        place: where, if the error does not tell.
+    """
+    told, where = f"{what} cannot be written: {error.strerror}", str(error.filename or place)
+    if error.errno in _NO_ROOM:
+        return DiskFull(told, place=where, next_step=_MAKE_ROOM)
+    return StoreError(
+        told, place=where, next_step="give the right to write there, then run again: what is finished stays"
+    )
+
+
+def make_folder(path: Path) -> None:
+    """The folder is there, with those above it.
+
+    Raises:
+        StoreError: it cannot be made; DiskFull where there is no room for it.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise unwritable(error, "the folder", path) from error
 
 
 def aside_name(name: str) -> str:

@@ -4,9 +4,11 @@ One small SQLite file beside the stores, in WAL mode; every call is one short tr
 call returns. A kill leaves the state before or after a call, never one between.
 """
 
+import errno
 import fcntl
 import json
 import os
+import shutil
 import sqlite3
 import sys
 import time
@@ -19,12 +21,14 @@ from types import TracebackType
 from typing import Literal, Self
 
 from vsat.errors import StoreError
+from vsat.io.durable import make_folder, unwritable
 
 Fact = str | int | float | None
 Values = Sequence[str | int | float] | Mapping[str, str | int | float]
 Step = tuple[str, Values]
 SCHEMA = 2  # PRAGMA user_version; raise it with every change of the tables
 TURN_S = 1.0  # who does not want to wait does so as long, for the place of the next is taken for an instant by everyone
+_LEAST_FREE = 64 << 10  # bytes: SQLite wants a few pages for its log and its index
 BUSY_S = 60.0  # many workers share one file; each holds it for milliseconds
 
 _TABLES = """
@@ -87,7 +91,7 @@ class Ledger:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(path.parent)
         with self._told():
             self._db = sqlite3.connect(path, timeout=BUSY_S, isolation_level=None)
         try:
@@ -162,7 +166,9 @@ class Ledger:
             try:
                 self._db.execute("PRAGMA journal_mode = WAL")
                 break
-            except sqlite3.OperationalError:
+            except sqlite3.OperationalError as error:
+                if error.sqlite_errorcode & 0xFF not in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+                    raise
                 time.sleep(0.05)
         self._db.executescript(f"BEGIN IMMEDIATE; {_TABLES} PRAGMA user_version = {SCHEMA}; COMMIT;")
 
@@ -193,6 +199,8 @@ class Ledger:
         try:
             yield
         except sqlite3.Error as error:
+            if shutil.disk_usage(self._path.parent).free < _LEAST_FREE:  # SQLite has many words for a full disk
+                raise unwritable(OSError(errno.ENOSPC, str(error)), "the ledger", self._path) from error
             raise StoreError(
                 f"the ledger cannot be used: {error}",
                 place=str(self._path),
@@ -214,24 +222,39 @@ def lease(home: Path, name: str, *, wait_s: float = 0.0) -> Iterator[None]:
 
     Raises:
         StoreError: another process holds it still; the message says which.
+        DiskFull: there is no room for the lock.
     """
-    home.mkdir(parents=True, exist_ok=True)
+    make_folder(home)
     path = home / f".{name}.lock"
-    handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+    handle = _opened(path)
     try:
         # whoever waits for the lease holds the place of the next; the others wait for that
-        turn = os.open(home / f".{name}.next.lock", os.O_RDWR | os.O_CREAT, 0o644)
+        turn = _opened(home / f".{name}.next.lock")
         try:
             until = time.monotonic() + wait_s
             _lock(turn, handle, path, name, max(until, time.monotonic() + TURN_S))
             _lock(handle, handle, path, name, until)
         finally:
             os.close(turn)
-        os.ftruncate(handle, 0)
-        os.pwrite(handle, str(os.getpid()).encode(), 0)
+        _sign(handle, path)
         yield
     finally:
         os.close(handle)
+
+
+def _opened(path: Path) -> int:
+    try:
+        return os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+    except OSError as error:
+        raise unwritable(error, path.name, path) from error
+
+
+def _sign(handle: int, path: Path) -> None:
+    try:
+        os.ftruncate(handle, 0)
+        os.pwrite(handle, str(os.getpid()).encode(), 0)
+    except OSError as error:
+        raise unwritable(error, path.name, path) from error
 
 
 def _lock(wanted: int, told: int, path: Path, name: str, until: float) -> None:

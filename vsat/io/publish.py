@@ -26,7 +26,7 @@ from rasterio.io import MemoryFile
 from vsat.core.grid import TileGrid
 from vsat.errors import StoreError
 from vsat.hls import BANDS, COMMON_NAMES, FILL, SCALE
-from vsat.io.durable import PARTIAL, aside_name, sync_folder, write_file
+from vsat.io.durable import PARTIAL, aside_name, sync_folder, unwritable, write_file
 from vsat.io.preview import preview_png
 
 FIRST_VERSION = 1
@@ -116,10 +116,7 @@ def publish(home: Path, image: VirtualImage) -> tuple[tuple[str, str], ...]:
             digests = {name: write_file(aside / name, [content]) for name, content in _files(image, aside)}
             _swap(aside, folder)
     except OSError as error:
-        step = "make room or give the right to write there, then run again: what is finished stays"
-        raise StoreError(
-            f"{image.name} cannot be written: {error.strerror}", place=str(folder), next_step=step
-        ) from error
+        raise unwritable(error, image.name, folder) from error
     return tuple(sorted((str((folder / name).relative_to(home)), digest) for name, digest in digests.items()))
 
 

@@ -21,7 +21,7 @@ from vsat.core.grid import TileGrid
 from vsat.errors import StoreError
 from vsat.hls import SceneKey
 from vsat.io import shard
-from vsat.io.durable import PARTIAL, sha256_of, sha256_of_parts, sync_folder, write_file
+from vsat.io.durable import PARTIAL, sha256_of, sha256_of_parts, sync_folder, unwritable, write_file
 from vsat.io.layout import check_grid, cubes_folder, ensure_store, object_path, shard_layout, store_folder
 from vsat.io.ledger import Ledger, Receipt
 
@@ -65,11 +65,7 @@ def write_scene(
             _write_object(home, key, "fmask", grid, fmask_yx[np.newaxis]),
         )
     except OSError as error:
-        raise StoreError(
-            f"{key} cannot be written: {error.strerror}",
-            place=str(error.filename or store_folder(home, key.tile, key.day.year)),
-            next_step="make room or give the right to write there, then run again: what is finished stays",
-        ) from error
+        raise unwritable(error, str(key), store_folder(home, key.tile, key.day.year)) from error
 
 
 def settle(home: Path, outputs: Sequence[tuple[str, str]]) -> None:

@@ -15,7 +15,7 @@ from shapely.geometry import Polygon, mapping
 from vsat.core.grid import TileGrid
 from vsat.errors import StoreError
 from vsat.hls import COMMON_NAMES, FILL, RESOLUTION_M, SCALE, WAVELENGTH_UM
-from vsat.io.durable import PARTIAL, write_file
+from vsat.io.durable import PARTIAL, unwritable, write_file
 
 if TYPE_CHECKING:
     from vsat.io.publish import VirtualImage
@@ -87,10 +87,7 @@ def write_catalogue(home: Path, region: str, folders: Sequence[Path]) -> None:
     try:
         _write_catalogue(home / "images", region, folders)
     except OSError as error:
-        raise StoreError(
-            f"the catalogue cannot be written: {error.strerror}", place=str(home / "images"),
-            next_step="make room or give the right to write there, then run again: the images themselves are there",
-        ) from error  # fmt: skip
+        raise unwritable(error, "the catalogue of the images", home / "images") from error
 
 
 def _write_catalogue(root: Path, region: str, folders: Sequence[Path]) -> None:

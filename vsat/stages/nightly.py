@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import date, timedelta
 
 from vsat.config import Region
-from vsat.errors import VsatError
+from vsat.errors import StoreError, VsatError
 from vsat.hls import SceneKey
 from vsat.io.ledger import Ledger, lease
 from vsat.io.scenes import ledger_path
@@ -84,7 +84,10 @@ def nightly(
             fetched = fetch(region, night.fetch_from, night.fetch_to)
         made = generate(region, night.generate_from, night.generate_to, day, "missing")
     except VsatError as error:
-        write_report(region, RunReport.of_error("nightly", region.name, day, error, fetched))
+        try:
+            write_report(region, RunReport.of_error("nightly", region.name, day, error, fetched))
+        except StoreError as other:  # on a full disk there is no room for the report either
+            log.warning("%s: no report: %s", region.name, other)
         raise
     report = RunReport.of("nightly", region.name, day, fetched, made)
     write_report(region, report)

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from vsat.config import Region
 from vsat.errors import ExitCode, StoreError, VsatError
 from vsat.hls import SceneKey
-from vsat.io.durable import write_file
+from vsat.io.durable import unwritable, write_file
 from vsat.io.layout import store_folder, stored_grid
 from vsat.io.ledger import Ledger, Receipt
 from vsat.io.publish import read_image
@@ -32,6 +32,8 @@ OUTCOMES = {
     ExitCode.CATALOGUE_DOWN: "catalogue down",
     ExitCode.NO_SCENES: "no scenes",
     ExitCode.ALL_CLOUDY: "all cloudy",
+    ExitCode.ACCESS_REFUSED: "access refused",
+    ExitCode.DISK_FULL: "disk full",
 }
 PICTURE_PX = 240  # two of them side by side in 256 colours stay below 160 kB as a data URI: Prefect shows up to 200 kB
 _DATES = 60  # of the table: the newest
@@ -98,10 +100,17 @@ class RunReport:
 
 
 def write_report(region: Region, report: RunReport) -> Path:
-    """The report lies in the region's folder as Markdown, `reports/<verb>-<day>.md`; returns its path."""
+    """The report lies in the region's folder as Markdown, `reports/<verb>-<day>.md`; returns its path.
+
+    Raises:
+        StoreError: it cannot be written; DiskFull where there is no room.
+    """
     path = region.home / "reports" / f"{report.verb}-{report.day}.md"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_file(path, [markdown(region, report).encode()])
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_file(path, [markdown(region, report).encode()])
+    except OSError as error:
+        raise unwritable(error, path.name, path) from error
     return path
 
 
