@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING
 from vsat.errors import AccessError, StoreError
 
 if TYPE_CHECKING:
+    from obstore import PutMode
     from obstore.store import S3Store
 
 SCHEME = "s3:"
@@ -160,7 +161,7 @@ class ObjectPath(PurePosixPath):
         from obstore.exceptions import AlreadyExistsError, PreconditionError
 
         sys.audit("vsat.object", "put", str(self))  # where the kill tests end the process
-        mode = {"e_tag": instead_of} if instead_of else "overwrite" if instead_of is None else "create"
+        mode: PutMode = {"e_tag": instead_of} if instead_of else "overwrite" if instead_of is None else "create"
         try:
             with _told(self):
                 # one request: a killed upload in parts would leave parts that nobody sees and somebody pays
@@ -171,7 +172,6 @@ class ObjectPath(PurePosixPath):
             if not instead_of:
                 raise
             return None  # the object to be replaced is gone
-        sys.audit("vsat.object", "put", str(self))
         return str(done["e_tag"])
 
     def replace(self, other: "ObjectPath") -> None:
