@@ -16,10 +16,13 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    PlainSerializer,
+    PlainValidator,
     StrictBool,
     StrictInt,
     ValidationError,
     ValidationInfo,
+    WithJsonSchema,
     field_validator,
     model_validator,
 )
@@ -33,11 +36,10 @@ from vsat.document import explain, read_json, read_yaml
 from vsat.errors import InputError
 from vsat.hls import BANDS
 from vsat.methods import DEFAULT_METHOD, METHOD_PATTERN, METHODS
+from vsat.objects import SCHEME, ObjectPath, StorePath, bucket_place
 
 Band = Literal["blue", "green", "red", "nir", "swir1", "swir2"]
 HLS_BEGINS = date(2013, 4, 11)
-
-
 _COLLECTION = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 _HOST = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]{0,252}[A-Za-z0-9])?(:\d{1,5})?")
 _DAY = re.compile(r"\d{4}-\d{2}-\d{2}")
@@ -58,7 +60,15 @@ def _given_folder(value: Path, info: ValidationInfo) -> Path:
     return (Path(folder) / value.expanduser()).resolve() if folder else value
 
 
+def _store(value: object, info: ValidationInfo) -> StorePath:
+    if not isinstance(value, str | Path | ObjectPath):
+        raise ValueError("a folder, or s3://bucket/prefix, is needed")
+    return bucket_place(str(value)) if str(value).startswith(SCHEME) else _given_folder(Path(value), info)
+
+
 Day = Annotated[date, BeforeValidator(_day)]
+_SCHEMA = WithJsonSchema({"type": "string", "format": "path"})
+Store = Annotated[StorePath, PlainValidator(_store), PlainSerializer(str, when_used="json"), _SCHEMA]
 
 
 class _Strict(BaseModel):
@@ -256,10 +266,10 @@ class Region(_Strict):
         pattern=METHOD_PATTERN,
         description=f"how gaps are filled: {', '.join(METHODS)}, or anydate:FOLDER; docs/log.md compares them",
     )
-    store: Path = Field(
+    store: Store = Field(
         default=Path("../var"),
         validate_default=True,
-        description="the folder for everything made; the region's own is in it",
+        description="where everything goes: a folder, or s3://bucket/prefix",
     )
     cloud: Cloud = Cloud()
     tiles: tuple[str, ...] | None = Field(
@@ -272,11 +282,6 @@ class Region(_Strict):
         if len(set(value)) != len(value):
             raise ValueError("a band is named twice")
         return tuple(band for band in BANDS if band in value)
-
-    @field_validator("store")
-    @classmethod
-    def _from_file(cls, value: Path, info: ValidationInfo) -> Path:
-        return _given_folder(value, info)
 
     @field_validator("tiles")
     @classmethod
@@ -299,8 +304,8 @@ class Region(_Strict):
         return self
 
     @property
-    def home(self) -> Path:
-        """The folder that holds everything of this region: `<store>/<name>`."""
+    def home(self) -> StorePath:
+        """The place that holds everything of this region: `<store>/<name>`."""
         return self.store / self.name
 
     def grids(self) -> tuple[TileGrid, ...]:

@@ -16,11 +16,13 @@ from vsat.errors import CatalogueDown, ReadError, StoreError, VsatError
 from vsat.io.catalog import search
 from vsat.io.credentials import EARTHDATA_STEP, LOGIN_HOST, TOKEN, Token, earthdata_token, netrc_login, netrc_path
 from vsat.io.download import Patience
+from vsat.io.durable import size_of
 from vsat.io.ledger import Ledger, Receipt
 from vsat.io.reader import probe
 from vsat.io.scenes import KIND as SCENE
 from vsat.io.scenes import ledger_path
 from vsat.io.trust import Endpoint, without_secrets
+from vsat.objects import ObjectPath
 from vsat.stages.fetch import open_endpoint
 from vsat.stages.nightly import WATERMARK
 
@@ -114,6 +116,8 @@ def _skew(name: str, endpoint: Endpoint, clock: Callable[[], datetime], patience
 
 
 def _disk(region: Region, now: datetime) -> Finding:
+    if isinstance(region.home, ObjectPath):
+        return _bucket(region.name, region.home)
     name, place = f"{region.name}: disk", nearest(region.home)
     usage, inodes = shutil.disk_usage(place), os.statvfs(place)
     night, rest = _need(region, now)
@@ -135,6 +139,16 @@ def _disk(region: Region, now: datetime) -> Finding:
     return Finding(name, "ok", told)
 
 
+def _bucket(region: str, place: ObjectPath) -> Finding:
+    """Whether the bucket answers and lets us in; how much room it has, no S3 server tells."""
+    name = f"{region}: bucket"
+    try:
+        place.is_dir()
+    except VsatError as error:
+        return Finding(name, "error", f"{error.problem}: {place}", error.next_step)
+    return Finding(name, "ok", f"{place} answers")
+
+
 def _need(region: Region, now: datetime) -> tuple[float, float]:
     """Bytes that a night takes at most, and what is still to come until the end of the period, or for a year."""
     last = region.period.end or now.date() + timedelta(days=365)
@@ -149,7 +163,7 @@ def _need(region: Region, now: datetime) -> tuple[float, float]:
         image = pixels * _IMAGE_BYTES * _PACKED + _OVERHEAD
         night += _NIGHT * (scene + image)
         rest += days / _A_SCENE_EVERY_DAYS * scene + dates * image
-    used = sum(path.stat().st_size for path in region.home.glob("images/*/*/*")) + known
+    used = sum(size_of(path) for path in region.home.glob("images/*/*/*")) + known
     return night, max(night, rest - used)
 
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from vsat.io.ledger import Ledger, Step
+from vsat.objects import ObjectPath, StorePath
 
 Stage = Literal["fetch", "generate"]
 State = Literal["waiting", "running", "done", "failed"]
@@ -80,6 +81,14 @@ class Row:
 
 class JobTable(Ledger):
     """The ledger of a region with its table of units. A context manager; every thread and process opens its own."""
+
+    def __new__(cls, path: StorePath) -> "JobTable":
+        """See Ledger."""
+        if isinstance(path, ObjectPath):
+            from vsat.io.object_ledger import ObjectJobTable
+
+            return object.__new__(ObjectJobTable)
+        return object.__new__(cls)
 
     def begin(self, wish: str, units: Iterable[Unit]) -> str:
         """The open request of this wish has a row for every unit, and none of them is running.

@@ -1,7 +1,8 @@
 """The ledger: which units of work are finished, and from which inputs. Readers see only what it lists.
 
 One small SQLite file beside the stores, in WAL mode; every call is one short transaction that is on the disk when the
-call returns. A kill leaves the state before or after a call, never one between.
+call returns. A kill leaves the state before or after a call, never one between. Where the stores are in a bucket, so is
+the ledger: `io.object_ledger`.
 """
 
 import errno
@@ -22,6 +23,7 @@ from typing import Literal, Self
 
 from vsat.errors import StoreError
 from vsat.io.durable import make_folder, unwritable
+from vsat.objects import ObjectPath, StorePath
 
 Fact = str | int | float | None
 Values = Sequence[str | int | float] | Mapping[str, str | int | float]
@@ -31,7 +33,7 @@ TURN_S = 1.0  # who does not want to wait does so as long, for the place of the 
 _LEAST_FREE = 64 << 10  # bytes: SQLite wants a few pages for its log and its index
 BUSY_S = 60.0  # many workers share one file; each holds it for milliseconds
 
-_TABLES = """
+TABLES = """
 CREATE TABLE IF NOT EXISTS receipt (
     kind TEXT NOT NULL, key TEXT NOT NULL, status TEXT NOT NULL, signature TEXT NOT NULL,
     inputs TEXT NOT NULL, outputs TEXT NOT NULL, facts TEXT NOT NULL,
@@ -83,14 +85,23 @@ class Ledger:
     """The receipts of one region. A context manager; every thread and process opens its own.
 
     Args:
-        path: the SQLite file; made with its folder when absent.
+        path: the SQLite file, made with its folder when absent; or a place in a bucket.
 
     Raises:
         StoreError: the file is not a ledger, or of a newer vsat, or stayed locked for a minute.
     """
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
+    def __new__(cls, path: StorePath) -> "Ledger":
+        """As pathlib's Path does: which of the two it is follows from the place, and who uses it need not know."""
+        if cls is Ledger and isinstance(path, ObjectPath):
+            from vsat.io.object_ledger import ObjectLedger
+
+            return super().__new__(ObjectLedger)
+        return super().__new__(cls)
+
+    def __init__(self, path: StorePath) -> None:
+        assert isinstance(path, Path)
+        self._path: StorePath = path
         make_folder(path.parent)
         with self._told():
             self._db = sqlite3.connect(path, timeout=BUSY_S, isolation_level=None)
@@ -170,7 +181,7 @@ class Ledger:
                 if error.sqlite_errorcode & 0xFF not in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
                     raise
                 time.sleep(0.05)
-        self._db.executescript(f"BEGIN IMMEDIATE; {_TABLES} PRAGMA user_version = {SCHEMA}; COMMIT;")
+        self._db.executescript(f"BEGIN IMMEDIATE; {TABLES} PRAGMA user_version = {SCHEMA}; COMMIT;")
 
     def _read(self, query: str, values: tuple[str, ...]) -> list[tuple[str, ...]]:
         with self._told():
@@ -209,11 +220,13 @@ class Ledger:
 
 
 @contextmanager
-def lease(home: Path, name: str, *, wait_s: float = 0.0) -> Iterator[None]:
+def lease(home: StorePath, name: str, *, wait_s: float = 0.0) -> Iterator[None]:
     """Inside, this process alone holds `name` in the region's folder; the kernel ends the lease with the process.
 
     Who waits is next: a holder that lets go and asks again at once, as a backfill does between its stretches, queues
     behind a night that has been waiting.
+
+    In a bucket the lease ends by itself when the process has given no sign of life for a minute, see `io.object_lease`.
 
     Args:
         home: the region's folder; made when absent.
@@ -224,6 +237,12 @@ def lease(home: Path, name: str, *, wait_s: float = 0.0) -> Iterator[None]:
         StoreError: another process holds it still; the message says which.
         DiskFull: there is no room for the lock.
     """
+    if isinstance(home, ObjectPath):
+        from vsat.io.object_lease import object_lease
+
+        with object_lease(home, name, wait_s=wait_s):
+            yield
+        return
     make_folder(home)
     path = home / f".{name}.lock"
     handle = _opened(path)

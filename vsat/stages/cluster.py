@@ -28,6 +28,7 @@ from distributed.scheduler import KilledWorker
 
 import vsat
 from vsat.errors import ClusterDown, VsatError
+from vsat.objects import StorePath
 from vsat.stages.models import share_model
 from vsat.stages.pool import Progress
 
@@ -52,7 +53,7 @@ class Stored(Protocol):
     """A job that reads and writes below a folder."""
 
     @property
-    def store(self) -> Path:
+    def store(self) -> StorePath:
         """The folder: a region's, or that of a patch store."""
 
 
@@ -301,7 +302,8 @@ async def _ask_versions(address: str) -> dict[str, object]:
 
 
 def _store_of(job: object) -> Path | None:
-    return job.store if isinstance(job, Stored) else None
+    # a bucket needs no mark: whoever reaches it at all reaches the same one
+    return job.store if isinstance(job, Stored) and isinstance(job.store, Path) else None
 
 
 @contextmanager

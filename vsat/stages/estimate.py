@@ -10,13 +10,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date
 from itertools import groupby
-from pathlib import Path
 
 from vsat.config import Region
 from vsat.hls import SceneKey
+from vsat.io.durable import size_of
 from vsat.io.jobs import JobTable, Row
 from vsat.io.ledger import Ledger, Receipt
 from vsat.io.scenes import done_scenes, ledger_path
+from vsat.objects import ObjectPath, StorePath, existing
 from vsat.settings import Settings
 from vsat.stages.backfill import plan_backfill
 from vsat.stages.fetch import open_endpoint, plan_fetch
@@ -40,7 +41,7 @@ class Estimate:
         bytes: on the disk, None where nothing was measured or nothing tells.
         seconds: with `workers` jobs side by side; None likewise.
         scene_seconds, image_seconds: of one, as measured; None where none was.
-        free: bytes on the disk now.
+        free: bytes on the disk now; None for a bucket, which has no end.
     """
 
     region: str
@@ -58,16 +59,19 @@ class Estimate:
     scene_seconds: float | None
     image_seconds: float | None
     workers: int
-    free: int
+    free: int | None
 
     def rows(self) -> list[tuple[str, str]]:
         """What is told, by name."""
-        room = f"{_size(self.bytes)}, {_size(self.free)} are free"
+        room = _size(self.bytes) + ("" if self.free is None else f", {_size(self.free)} are free")
         hint = " (a backfill of one month measures it)" if self.seconds is None else ""
         return [
             ("images", f"{self.images} to make by {self.method}, {self.images_there} stay as they are"),
             ("scenes", f"{self.scenes} to fetch, {self.scenes_there} are there"),
-            ("disk", room if self.bytes is None or self.bytes < self.free else f"{room}: NOT ENOUGH"),
+            (
+                "disk",
+                room if self.bytes is None or self.free is None or self.bytes < self.free else f"{room}: NOT ENOUGH",
+            ),
             ("time", f"{_time(self.seconds)}{hint}, with {self.workers} side by side"),
             ("measured", f"{_time(self.scene_seconds)} a scene, {_time(self.image_seconds)} an image"),
             ("job table", f"{self.units} units (stage x month x tile)"),
@@ -113,7 +117,7 @@ def estimate(region: Region, asked: BackfillRequest, day: date, *, workers: int 
         region.name, first, last, asked.policy, method, units * len(region.grids()), len(plan.jobs), plan.already,
         to_make, dates - to_make, None if size is None else round(size),
         None if seconds is None else round(seconds / threads, 1), scene.seconds, image.seconds, threads,
-        shutil.disk_usage(region.home).free,
+        None if isinstance(region.home, ObjectPath) else shutil.disk_usage(region.home).free,
     )  # fmt: skip
 
 
@@ -161,10 +165,11 @@ def _mean_seconds(rows: Sequence[Row]) -> float | None:
     return round(sum(row.seconds for row in rows) / done, 3) if done else None
 
 
-def _image_bytes(home: Path, receipts: Sequence[Receipt]) -> list[int]:
+def _image_bytes(home: StorePath, receipts: Sequence[Receipt]) -> list[int]:
     """Of each image that is there; all versions of one count as one."""
     files = [[home / path for path, _ in receipt.outputs] for receipt in receipts]
-    return [sum(path.stat().st_size for path in some) for some in files if all(path.exists() for path in some)]
+    there = existing(path for some in files for path in some)
+    return [sum(map(size_of, some)) for some in files if there.issuperset(some)]
 
 
 def _mean(values: Sequence[int]) -> float | None:

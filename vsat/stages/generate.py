@@ -13,7 +13,6 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import date, timedelta
 from itertools import groupby
-from pathlib import Path
 from typing import Literal
 
 from vsat.config import Region
@@ -24,6 +23,7 @@ from vsat.io.ledger import Fact, Ledger, Receipt, lease
 from vsat.io.publish import FIRST_VERSION, image_folder, publish
 from vsat.io.scenes import done_scenes, ledger_path
 from vsat.io.stac import write_catalogue
+from vsat.objects import StorePath, existing, place_of
 from vsat.settings import Settings
 from vsat.stages.compose import Context, compose
 from vsat.stages.models import make_room, weights_of
@@ -85,9 +85,9 @@ class GenerateJob:
     asked: tuple[tuple[str, str], ...] = ()
 
     @property
-    def store(self) -> Path:
+    def store(self) -> StorePath:
         """The region's folder."""
-        return Path(self.home)
+        return place_of(self.home)
 
 
 @dataclass(frozen=True)
@@ -182,7 +182,7 @@ def generate_one(job: GenerateJob) -> list[Receipt]:
     Raises:
         StoreError: an image cannot be written (disk full).
     """
-    home, receipts = Path(job.home), []
+    home, receipts = place_of(job.home), []
     context = Context(home, job.grid, job.method, job.bands, job.adjacent, job.snow)
     try:
         images = compose(context, job.dates, job.scenes)
@@ -222,7 +222,8 @@ def finish_generate(region: Region, day: date, plan: GeneratePlan, receipts: Ite
     # one at a time, from the ledger to the files: else the slower of two runs leaves out what the faster has listed
     with lease(region.home, "catalogue", wait_s=CATALOGUE_TURN_S), Ledger(ledger_path(region.home)) as ledger:
         folders = {receipt.key: folder_of(region.home, receipt) for receipt in ledger.all(KIND)}
-        lost = tuple(key for key, folder in folders.items() if not (folder / f"{folder.name}.json").exists())
+        there = existing(folder / f"{folder.name}.json" for folder in folders.values())
+        lost = tuple(key for key, folder in folders.items() if folder / f"{folder.name}.json" not in there)
         write_catalogue(region.home, region.name, [folder for key, folder in folders.items() if key not in lost])
     if lost:
         log.warning("%d images are in the ledger but not on the disk: generate their dates again", len(lost))
@@ -238,7 +239,7 @@ def finish_generate(region: Region, day: date, plan: GeneratePlan, receipts: Ite
     )
 
 
-def folder_of(home: Path, receipt: Receipt) -> Path:
+def folder_of(home: StorePath, receipt: Receipt) -> StorePath:
     """Where the newest version of an image lies."""
     tile, day = receipt.key.split("/")
     return image_folder(home, tile, date.fromisoformat(day), version_of(receipt))
@@ -252,7 +253,8 @@ def version_of(receipt: Receipt | None) -> int:
 def _of_lower_versions(before: Receipt | None, version: int) -> tuple[tuple[str, str], ...]:
     """Files of the versions below this one: the receipt of the newest lists them all."""
     found = before.outputs if before else ()
-    return tuple((path, digest) for path, digest in found if int(Path(path).parent.name.rpartition(".v")[2]) < version)
+    of = {path: int(path.split("/")[2].rpartition(".v")[2]) for path, _ in found}  # images/<tile>/<name>.v1/...
+    return tuple((path, digest) for path, digest in found if of[path] < version)
 
 
 def _added(
@@ -317,12 +319,12 @@ def _date_job(region: Region, grid: TileGrid, context: Sequence[Receipt], when: 
     return DateJob(when.isoformat(), status, asof.isoformat(), signature)
 
 
-def _wanted(home: Path, receipt: Receipt | None, job: DateJob, wish: Wish) -> DateJob | None:
+def _wanted(home: StorePath, receipt: Receipt | None, job: DateJob, wish: Wish) -> DateJob | None:
     """The job with its version, or None where the image that is there shall stay."""
     if receipt is None:
         return job
     there = replace(job, version=version_of(receipt))
-    if not all((home / path).exists() for path, _ in receipt.outputs):
+    if len(existing(home / path for path, _ in receipt.outputs)) < len(receipt.outputs):
         return there
     is_stale = receipt.signature != job.signature
     is_of_request = wish.request != "" and receipt.facts.get("request") == wish.request

@@ -8,7 +8,6 @@ import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +20,7 @@ from vsat.io.layout import store_folder, stored_grid
 from vsat.io.ledger import Ledger, Receipt
 from vsat.io.publish import read_image
 from vsat.io.scenes import done_scenes, ledger_path, read_scenes
+from vsat.objects import StorePath
 from vsat.stages.fetch import FetchReport
 from vsat.stages.generate import KIND, GenerateReport, version_of
 from vsat.stages.page import true_colour
@@ -99,7 +99,7 @@ class RunReport:
         return "; ".join(parts)
 
 
-def write_report(region: Region, report: RunReport) -> Path:
+def write_report(region: Region, report: RunReport) -> StorePath:
     """The report lies in the region's folder as Markdown, `reports/<verb>-<day>.md`; returns its path.
 
     Raises:

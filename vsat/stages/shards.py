@@ -15,6 +15,7 @@ from vsat.io.ledger import Ledger, Receipt
 from vsat.io.patch_reader import PatchStore
 from vsat.io.patches import Patch, PatchLayout, write_shard
 from vsat.io.scenes import ledger_path, read_scenes
+from vsat.objects import place_of
 from vsat.stages.survey import Place, days_since
 
 log = logging.getLogger(__name__)
@@ -137,7 +138,7 @@ def _read(job: SampleJob) -> list[Patch]:
         wanted = sorted({scene for i in here for scene in job.patches[i].scenes})
         keys = [SceneKey.from_string(job.scenes[place][scene]) for scene in wanted]
         window = slice(top, bottom), slice(left, right)
-        refl, fmask = read_scenes(Path(job.homes[place]), job.grids[place], keys, *window)
+        refl, fmask = read_scenes(place_of(job.homes[place]), job.grids[place], keys, *window)
         day = np.array([days_since(key.day) for key in keys], np.int32)
         sensor = np.array([SENSORS.index(key.sensor) for key in keys], np.uint8)
         for i in here:

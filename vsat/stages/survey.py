@@ -24,6 +24,7 @@ from vsat.io.durable import write_file
 from vsat.io.ledger import Ledger, Receipt
 from vsat.io.scenes import done_scenes, ledger_path, read_scenes
 from vsat.io.static import read_static
+from vsat.objects import place_of
 
 BATCH = 8  # scenes in memory at once
 
@@ -123,7 +124,7 @@ def survey_one(job: SurveyJob) -> str:
     """
     if _stored(job) is None:
         keys, stats = job.place.keys, list[CellStats]()
-        home, place = Path(job.place.home), job.place
+        home, place = place_of(job.place.home), job.place
         for start in range(0, len(keys), BATCH):
             refl, fmask = read_scenes(home, place.grid, keys[start : start + BATCH])
             stats += [

@@ -9,7 +9,6 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
-from pathlib import Path
 
 from vsat.errors import VsatError
 from vsat.hls import SceneKey
@@ -17,6 +16,7 @@ from vsat.io import scenes
 from vsat.io.jobs import JobTable, Stage, Unit
 from vsat.io.ledger import Ledger, Receipt
 from vsat.io.scenes import ledger_path
+from vsat.objects import StorePath, existing, place_of
 from vsat.settings import Settings
 from vsat.stages import generate
 from vsat.stages.fetch import FetchJob, fetch_one
@@ -32,15 +32,15 @@ Job = FetchJob | GenerateJob
 class UnitJob:
     """A job, and the unit of a request that it is part of; plain values."""
 
-    home: Path
+    home: str
     request: str
     unit: Unit
     job: Job
 
     @property
-    def store(self) -> Path:
+    def store(self) -> StorePath:
         """The region's folder."""
-        return self.home
+        return place_of(self.home)
 
 
 RunJobs = Callable[[Sequence[UnitJob], str], list[list[Receipt]]]
@@ -58,7 +58,7 @@ def unit_job(given: UnitJob) -> list[Receipt]:
     Raises:
         AccessError, StoreError, InputError: others would fail alike: credentials, disk, checkpoint.
     """
-    with JobTable(ledger_path(given.home)) as table:
+    with JobTable(ledger_path(place_of(given.home))) as table:
         there = _there(table, given.job)
         if there:
             return there
@@ -67,11 +67,11 @@ def unit_job(given: UnitJob) -> list[Receipt]:
     try:
         receipts = [fetch_one(given.job)] if isinstance(given.job, FetchJob) else generate_one(given.job)
     except VsatError as error:
-        with JobTable(ledger_path(given.home)) as table:
+        with JobTable(ledger_path(place_of(given.home))) as table:
             table.fail(given.request, given.unit, str(error))
         raise
     reasons = [str(receipt.facts["reason"]) for receipt in receipts if receipt.status == "failed"]
-    with JobTable(ledger_path(given.home)) as table:
+    with JobTable(ledger_path(place_of(given.home))) as table:
         table.end(
             given.request, given.unit, done=len(receipts) - len(reasons), failed=len(reasons),
             seconds=round(time.perf_counter() - begin, 3), reason="; ".join(reasons[:1]),
@@ -80,10 +80,10 @@ def unit_job(given: UnitJob) -> list[Receipt]:
 
 
 def unit_jobs(
-    jobs: Iterable[Job], home: Path, request: str, stage: Stage, pending: Sequence[Unit]
+    jobs: Iterable[Job], home: StorePath, request: str, stage: Stage, pending: Sequence[Unit]
 ) -> tuple[list[UnitJob], dict[Unit, int]]:
     """The jobs of the pending units in their order, and how many each of these has; jobs of others are left out."""
-    made = [UnitJob(home, request, Unit(stage, _day(job)[:7], job.grid.tile), job) for job in jobs]
+    made = [UnitJob(str(home), request, Unit(stage, _day(job)[:7], job.grid.tile), job) for job in jobs]
     wanted = [one for one in made if one.unit in set(pending)]
     found = Counter(one.unit for one in wanted)
     return wanted, {unit: found[unit] for unit in pending}
@@ -103,17 +103,21 @@ def _day(job: Job) -> str:
 
 def _there(ledger: Ledger, job: Job) -> list[Receipt]:
     """The receipts of a job that was done meanwhile: by a process that was taken for dead, or before a task's retry."""
+    home = place_of(job.home)
     if isinstance(job, FetchJob):
-        home, wanted = job.home, [(scenes.KIND, job.key, job.signature)]
+        wanted = [(scenes.KIND, job.key, job.signature)]
     else:
-        home = Path(job.home)
         wanted = [(generate.KIND, f"{job.grid.tile}/{one.day}", one.signature) for one in job.dates]
     asked = "" if isinstance(job, FetchJob) else dict(job.asked).get("request", "")
     found = []
     for kind, key, signature in wanted:
         receipt = ledger.get(kind, key)
         is_it = receipt and receipt.signature == signature and (not asked or receipt.facts.get("request") == asked)
-        if receipt is None or not is_it or not all((home / path).exists() for path, _ in receipt.outputs):
+        if (
+            receipt is None
+            or not is_it
+            or len(existing(home / path for path, _ in receipt.outputs)) < len(receipt.outputs)
+        ):
             return []
         found.append(receipt)
     return found
