@@ -29,6 +29,7 @@ from vsat.stages.backfill import backfill
 from vsat.stages.fetch import fetch
 from vsat.stages.nightly import nightly
 from vsat.stages.report import before_after
+from vsat.stages.request import BackfillRequest
 from vsat.stages.sample import SampleOptions, sample
 from vsat.stages.sources import region_source
 from vsat.stages.status import planned, region_status, verify
@@ -118,7 +119,7 @@ def test_the_whole_pipeline_gives_what_it_gives_on_a_disk(bucket: ObjectPath, tm
     mine_blocks, local_blocks = (region_source(one).blocks for one in (remote, local))
     assert all((a.refl_tbyx == b.refl_tbyx).all() for a, b in zip(mine_blocks, local_blocks, strict=True))
 
-    made = backfill(remote, START, date(2023, 5, 20), END, policy="replace")
+    made = backfill(remote, BackfillRequest(start=START, end=date(2023, 5, 20), policy="replace"), END)
     assert made.generate is not None
     assert len(made.generate.images) == 2
     assert products(remote.home) == products(local.home)

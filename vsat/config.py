@@ -13,16 +13,12 @@ from urllib.parse import urlsplit
 
 from pydantic import (
     BaseModel,
-    BeforeValidator,
     ConfigDict,
     Field,
-    PlainSerializer,
-    PlainValidator,
     StrictBool,
     StrictInt,
     ValidationError,
     ValidationInfo,
-    WithJsonSchema,
     field_validator,
     model_validator,
 )
@@ -34,41 +30,15 @@ from vsat.core.grid import TileGrid, tiles_over
 from vsat.core.tiles import Square
 from vsat.document import explain, read_json, read_yaml
 from vsat.errors import InputError
+from vsat.fields import Day, Store, given_folder
 from vsat.hls import BANDS
 from vsat.methods import DEFAULT_METHOD, METHOD_PATTERN, METHODS
-from vsat.objects import SCHEME, ObjectPath, StorePath, bucket_place
+from vsat.objects import StorePath
 
 Band = Literal["blue", "green", "red", "nir", "swir1", "swir2"]
 HLS_BEGINS = date(2013, 4, 11)
 _COLLECTION = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 _HOST = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]{0,252}[A-Za-z0-9])?(:\d{1,5})?")
-_DAY = re.compile(r"\d{4}-\d{2}-\d{2}")
-
-
-def _day(value: object) -> object:
-    """A date as YAML or JSON writes it. Left alone, pydantic would take 20240501 for a number of seconds."""
-    if isinstance(value, str) and _DAY.fullmatch(value):
-        return date.fromisoformat(value)
-    if type(value) is date:
-        return value
-    raise ValueError("a day is written as 2024-05-01")
-
-
-def _given_folder(value: Path, info: ValidationInfo) -> Path:
-    """Relative to the region file, where there is one."""
-    folder = (info.context or {}).get("folder")
-    return (Path(folder) / value.expanduser()).resolve() if folder else value
-
-
-def _store(value: object, info: ValidationInfo) -> StorePath:
-    if not isinstance(value, str | Path | ObjectPath):
-        raise ValueError("a folder, or s3://bucket/prefix, is needed")
-    return bucket_place(str(value)) if str(value).startswith(SCHEME) else _given_folder(Path(value), info)
-
-
-Day = Annotated[date, BeforeValidator(_day)]
-_SCHEMA = WithJsonSchema({"type": "string", "format": "path"})
-Store = Annotated[StorePath, PlainValidator(_store), PlainSerializer(str, when_used="json"), _SCHEMA]
 
 
 class _Strict(BaseModel):
@@ -110,7 +80,7 @@ class Area(_Strict):
             return value
         if not isinstance(value, str | dict):
             raise ValueError("a GeoJSON geometry, or the path of a file that holds one, is needed")
-        found = str(_given_folder(Path(value), info)) if isinstance(value, str) else value
+        found = str(given_folder(Path(value), info)) if isinstance(value, str) else value
         _told(lambda: _geojson_area(found))
         return found
 
@@ -167,7 +137,7 @@ class Catalogue(_Strict):
     @field_validator("path")
     @classmethod
     def _from_file(cls, value: Path | None, info: ValidationInfo) -> Path | None:
-        return value and _given_folder(value, info)
+        return value and given_folder(value, info)
 
     @field_validator("collections")
     @classmethod

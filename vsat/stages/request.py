@@ -5,8 +5,9 @@ from typing import Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from vsat.config import Day, Region
+from vsat.config import Region
 from vsat.errors import InputError
+from vsat.fields import Day
 from vsat.methods import ANYDATE, METHODS
 from vsat.stages.generate import Policy
 
