@@ -97,7 +97,7 @@ class Ledger:
 
     def __init__(self, path: StorePath) -> None:
         assert isinstance(path, Path)
-        self._path = path
+        self._path: StorePath = path
         path.parent.mkdir(parents=True, exist_ok=True)
         with self._told():
             self._db = sqlite3.connect(path, timeout=BUSY_S, isolation_level=None)
