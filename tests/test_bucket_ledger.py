@@ -12,14 +12,17 @@ from dataclasses import replace
 from datetime import date
 
 import pytest
+from object_store import ObjectStore
 
 from vsat.errors import StoreError
 from vsat.io import object_lease
+from vsat.io.jobs import JobTable, Unit
 from vsat.io.ledger import Ledger, Receipt, lease
 from vsat.io.scenes import ledger_path
 from vsat.objects import ABSENT, ObjectPath
 
 pytestmark = pytest.mark.integration
+UNITS = [Unit("fetch", "2023-05", "33UVP"), Unit("generate", "2023-05", "33UVP")]
 RECEIPT = Receipt("scene", "33UVP/2024-05-02/L30", "done", ("a",), "s", (("p", "0"),), {"clear": 0.5, "n": None})
 
 
@@ -158,3 +161,35 @@ def test_a_bucket_that_ignores_conditions_is_refused(bucket: ObjectPath, monkeyp
     monkeypatch.setattr(ObjectPath, "put", lambda self, content, *, instead_of=None: put(self, content))
     with pytest.raises(StoreError, match="ignores conditions"), lease(bucket, "fetch"):
         pass
+
+
+def _end_jobs(path: ObjectPath, environment: dict[str, str]) -> None:
+    os.environ.update(environment)
+    with JobTable(path) as table:
+        for _ in range(5):
+            table.end("wish#1", UNITS[0], done=1, failed=0, seconds=1.0)
+
+
+def test_the_job_table_counts_every_end_though_processes_write_at_once(
+    object_store: ObjectStore, bucket: ObjectPath
+) -> None:
+    with JobTable(ledger_path(bucket)) as table:
+        request = table.begin("wish", UNITS)
+        assert request == "wish#1"
+        table.plan(request, {UNITS[0]: 10, UNITS[1]: 0})
+        table.start(request, UNITS[0])
+        table.record(RECEIPT)
+    context = multiprocessing.get_context("spawn")
+    given = (ledger_path(bucket), object_store.environment)
+    processes = [context.Process(target=_end_jobs, args=given) for _ in range(2)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join()
+        assert process.exitcode == 0
+    with JobTable(ledger_path(bucket)) as table:
+        first, second = table.rows(request)
+        assert (first.state, first.done, first.seconds) == ("done", 10, 10.0)
+        assert (second.state, second.done) == ("done", 0)
+        assert table.begin("wish", UNITS) == "wish#2"
+        assert table.get("scene", RECEIPT.key) == RECEIPT

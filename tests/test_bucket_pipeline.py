@@ -119,10 +119,12 @@ def test_the_whole_pipeline_gives_what_it_gives_on_a_disk(bucket: ObjectPath, tm
     mine_blocks, local_blocks = (region_source(one).blocks for one in (remote, local))
     assert all((a.refl_tbyx == b.refl_tbyx).all() for a, b in zip(mine_blocks, local_blocks, strict=True))
 
-    made = backfill(remote, BackfillRequest(start=START, end=date(2023, 5, 20), policy="replace"), END)
-    assert made.generate is not None
-    assert len(made.generate.images) == 2
-    assert products(remote.home) == products(local.home)
+    for words in ({"policy": "replace"}, {"policy": "new-version", "method": "harmonic"}):
+        asked = BackfillRequest.model_validate({"start": START, "end": date(2023, 5, 12), **words})
+        reports = [backfill(one, asked, END) for one in (remote, local)]
+        assert [len(one.generate.images) for one in reports if one.generate] == [2, 2]
+        assert products(remote.home) == products(local.home)
+        assert verify(remote).problems == ()
 
 
 def test_patches_drawn_from_a_bucket_are_those_from_a_disk(bucket: ObjectPath, tmp_path: Path) -> None:
@@ -204,7 +206,7 @@ def test_verify_finds_what_is_missing_altered_and_nobodys(bucket: ObjectPath, tm
     (tif, *_) = region.home.glob("images/*/*/*/*.red.tif")
     (tif.parent.with_name("0123456789abcdef") / tif.name).put(b"?")
     assert [line.split(":")[0] for line in verify(region).problems] == ["missing", "altered", "nobody's", "nobody's"]
-    backfill(region, START, START, DAY)
+    backfill(region, BackfillRequest(start=START, end=START), DAY)
     assert [line.split(":")[0] for line in verify(region).problems] == ["altered", "nobody's", "nobody's"]
 
 

@@ -236,11 +236,7 @@ class Region(_Strict):
         pattern=METHOD_PATTERN,
         description=f"how gaps are filled: {', '.join(METHODS)}, or anydate:FOLDER; docs/log.md compares them",
     )
-    store: Store = Field(
-        default=Path("../var"),
-        validate_default=True,
-        description="where everything goes: a folder, or s3://bucket/prefix",
-    )
+    store: Store = Field(default=Path("../var"), validate_default=True, description="a folder, or s3://bucket/prefix")
     cloud: Cloud = Cloud()
     tiles: tuple[str, ...] | None = Field(
         default=None, min_length=1, description="only these MGRS tiles (33UVP) of those that the area touches"
