@@ -32,6 +32,7 @@ import psutil
 ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT / "tests"))
 START = date(2023, 4, 1)
+WARM = START + timedelta(33)  # images in two months: a job for each of two workers
 REGION = """
 name: bench
 area: {{bbox: [14.2, 48.1, 14.3315, 48.188]}}
@@ -70,7 +71,7 @@ def main() -> None:
         for turn in range(given.repeat):
             for kind in KINDS:
                 home = folder / f"{turn}-{kind.replace(' ', '-')}"
-                for name, last in (("night", end), ("warm", START + timedelta(12))):
+                for name, last in (("night", end), ("warm", WARM)):
                     place = home / name
                     place.mkdir(parents=True)
                     text = REGION.format(start=START, end=last, archive=archive, method=given.method, store=place)
@@ -129,7 +130,8 @@ def dask(folder: Path, workers: int, running: ExitStack) -> Place:
     """A cluster of ours, one thread a worker; the environment that names it, and its processes."""
     from clusters import cluster
 
-    made = running.enter_context(cluster(folder, workers=workers))
+    quiet = {"DASK_DISTRIBUTED__WORKER__PROFILE__ENABLED": "False"}  # else it looks at every thread each 10 ms
+    made = running.enter_context(cluster(folder, workers=workers, **quiet))
     processes = [worker.pid for worker in made.workers]
     scheduler = next(one for one in psutil.Process().children() if "distributed.cli.dask_scheduler" in one.cmdline()
                      and str(folder / "scheduler.json") in one.cmdline())  # fmt: skip
@@ -149,8 +151,7 @@ def in_turn(kind: str, home: Path, environment: dict[str, str], processes: Seque
 def measured(kind: str, home: Path, processes: Sequence[int]) -> dict[str, float]:
     """One night, after a small one that imports and compiles what there is to import and compile."""
     night = night_of(kind)
-    for _ in range(2 if kind == "dask 2" else 1):  # both workers
-        night(home / "warm" / "bench.yaml", START + timedelta(12))
+    night(home / "warm" / "bench.yaml", WARM)
     others = [psutil.Process(pid) for pid in processes]
 
     def spent() -> float:
