@@ -16,6 +16,7 @@ against `threads` (for Dask: `dask 2`, as many threads).
 import argparse
 import json
 import os
+import socket
 import statistics
 import subprocess
 import sys
@@ -105,12 +106,15 @@ def prefect(folder: Path, running: ExitStack) -> Place:
     """A server of ours; the environment that names it, and its process."""
     import requests
 
-    from vsat.stack import _checked_port, _environment
-
-    port = _checked_port(0)
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port = probe.getsockname()[1]
     api = f"http://127.0.0.1:{port}/api"
     (folder / "prefect").mkdir()
-    environment = _environment(folder / "prefect", api)
+    ours = {
+        "PREFECT_API_URL": api, "PREFECT_HOME": str(folder / "prefect"), "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+        "DO_NOT_TRACK": "1", "PREFECT_LOGGING_EXTRA_LOGGERS": "vsat", "PREFECT_LOGGING_TO_API_ENABLED": "true",
+    }  # fmt: skip
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")} | ours
     command = [sys.executable, "-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port)]
     log = running.enter_context((folder / "server.txt").open("wb"))
     server = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
@@ -123,7 +127,7 @@ def prefect(folder: Path, running: ExitStack) -> Place:
                 break
         except requests.RequestException:
             time.sleep(0.5)
-    return {name: value for name, value in environment.items() if name.startswith("PREFECT")}, [server.pid]
+    return ours, [server.pid]
 
 
 def dask(folder: Path, workers: int, running: ExitStack) -> Place:
