@@ -8,13 +8,13 @@ from prefect.artifacts import create_markdown_artifact
 from prefect.client.schemas.objects import State
 from prefect.states import Completed
 
+from flows.clock import run_day
 from flows.settings import (
     TURN_S,
     begin,
     coarse,
     key_of,
     progress,
-    run_day,
     run_name,
     runner,
     table,

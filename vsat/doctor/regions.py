@@ -24,7 +24,7 @@ from vsat.io.scenes import ledger_path
 from vsat.io.trust import Endpoint, without_secrets
 from vsat.objects import ObjectPath
 from vsat.stages.fetch import open_endpoint
-from vsat.stages.nightly import WATERMARK
+from vsat.stages.nightly import up_to
 
 LOOK_BACK = timedelta(days=30)
 SOON = timedelta(days=7)
@@ -183,8 +183,7 @@ def _watermark(region: Region, now: datetime) -> Finding:
     if not ledger_path(region.home).exists():
         return Finding(name, "warning", "none yet", f"vsat nightly {region.name}, or wait for the schedule")
     try:
-        with Ledger(ledger_path(region.home)) as ledger:
-            day = ledger.watermark(WATERMARK)
+        day = up_to(region)
     except StoreError as error:
         return Finding(name, "error", error.problem, error.next_step)
     if day is None:
