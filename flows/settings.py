@@ -36,7 +36,7 @@ from pydantic import BaseModel
 from flows.clock import run_day
 from flows.events import tell_images
 from vsat.config import Region, load_region
-from vsat.errors import AccessError, DiskFull, ExitCode, InputError, StoreError, VsatError
+from vsat.errors import AccessError, DiskFull, ExitCode, InputError, VsatError
 from vsat.settings import Settings, find_region
 from vsat.stages.map_page import MAP
 from vsat.stages.pool import each
@@ -214,7 +214,7 @@ def tell(region: Region, report: RunReport) -> State[Any]:
     )
     try:
         table = tile_date_table(region)
-    except StoreError as error:  # a full disk, or whatever has just ended the run: the state says so
+    except VsatError as error:  # a full disk, a lost bucket, or whatever has just ended the run: the state says so
         log.warning("no table of images: %s", error)
         table = []
     if table:

@@ -20,6 +20,7 @@ context_days: 60
 method: linear
 store: var
 """
+TWO_TILES = "[14.996, 48.1, 15.004, 48.104]"  # on the border of 33UVP and 33UWP
 
 
 def write_region(folder: Path, name: str = "tiny", *, start: date = START, end: date = END, text: str = TEXT) -> Path:
@@ -42,3 +43,14 @@ def tiny(folder: Path) -> Path:
     path = write_region(folder)
     write_archive(load_region(path))
     return path
+
+
+def two_tiles(folder: Path) -> Region:
+    """A region over two tiles, 33UVP and 33UWP, with an archive of May for both."""
+    text = TEXT.replace("[14.2, 48.1, 14.2118, 48.1077]", TWO_TILES)
+    region = load_region(write_region(folder, text=text, end=date(2023, 5, 31)))
+    assert region.catalogue.path is not None
+    for seed, grid in enumerate(region.grids()):
+        land = Landscape(seed, grid.shape)
+        write_synthetic(region.catalogue.path, grid=grid, land=land, start=START, end=date(2023, 5, 31))
+    return region

@@ -19,7 +19,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from watched import ended_twice, recorded, until_waited_for, watch
 
-from regions import END, START, tiny, write_archive, write_region
+from regions import END, START, tiny, two_tiles, write_archive, write_region
 from vsat.config import Region, load_region
 from vsat.errors import AccessError, AllCloudy, CatalogueDown, ExitCode, InputError, NoScenes
 from vsat.io.archive import withhold
@@ -246,6 +246,28 @@ def test_what_would_fail_for_all_ends_the_run_and_leaves_the_rest_waiting(made: 
         backfill(made, ALL, DAY, run=refused)
     assert {row.state for row in rows(made)} == {"waiting"}
     assert "401" in next((made.home / "reports").glob("backfill-*.md")).read_text()
+
+
+def test_a_tile_that_cannot_be_asked_for_fails_its_units_alone_and_is_tried_again(tmp_path: Path) -> None:
+    made = two_tiles(tmp_path)
+    asked = BackfillRequest(start=START, end=date(2023, 5, 31))
+    backfill(made, BackfillRequest(start=START, end=date(2023, 5, 12)), date(2023, 5, 12))  # the cubes are there
+    attributes = next(made.home.glob("cubes/33UWP/*.zarr")) / "zarr.json"
+    sound = attributes.read_text()
+    width = made.grids()[1].width
+    attributes.write_text(sound.replace(f'"width": {width}', f'"width": {width + 1}'))
+    before = set(images(made))
+
+    report = backfill(made, asked, DAY)
+    assert report.exit_code == ExitCode.FAILED
+    assert {(row.unit.tile, row.state) for row in rows(made)} == {("33UVP", "done"), ("33UWP", "failed")}
+    assert "on the grid" in next(row.reason for row in rows(made) if row.state == "failed")
+    assert {key.split("/")[0] for key in set(images(made)) - before} == {"33UVP"}
+
+    attributes.write_text(sound)
+    assert backfill(made, asked, DAY).exit_code == ExitCode.DONE
+    assert {row.state for row in rows(made)} == {"done"}
+    assert Counter(key.split("/")[0] for key in images(made)) == {"33UVP": 4, "33UWP": 4}
 
 
 def test_a_region_without_scenes_is_an_answer_and_asking_again_asks_again(tmp_path: Path) -> None:

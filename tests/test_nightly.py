@@ -7,11 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from regions import END, START, TEXT, tiny, write_archive, write_region
+from regions import END, START, tiny, two_tiles, write_archive, write_region
 from vsat.config import Region, load_region
-from vsat.core.synthetic import Landscape
 from vsat.errors import AllCloudy, CatalogueDown, ExitCode, NoScenes, StoreError
-from vsat.io.archive import withhold, write_synthetic
+from vsat.io.archive import withhold
 from vsat.io.ledger import Ledger, Receipt, lease
 from vsat.io.scenes import ledger_path
 from vsat.stages.fetch import FAILED, FetchReport
@@ -202,20 +201,6 @@ def test_the_outcome_in_one_line_has_the_numbers(region: Region) -> None:
 def test_two_runs_on_one_region_take_turns(region: Region) -> None:
     with lease(region.home, "generate"), pytest.raises(StoreError, match="already running"):
         generate_stage(region, START, END, END, "missing")
-
-
-TWO_TILES = "[14.996, 48.1, 15.004, 48.104]"  # on the border of 33UVP and 33UWP
-
-
-def two_tiles(folder: Path) -> Region:
-    """A region over two tiles with an archive of both."""
-    text = TEXT.replace("[14.2, 48.1, 14.2118, 48.1077]", TWO_TILES)
-    region = load_region(write_region(folder, text=text, end=date(2023, 5, 31)))
-    assert region.catalogue.path is not None
-    for seed, grid in enumerate(region.grids()):
-        land = Landscape(seed, grid.shape)
-        write_synthetic(region.catalogue.path, grid=grid, land=land, start=START, end=date(2023, 5, 31))
-    return region
 
 
 def test_a_tile_s_failure_leaves_the_others_their_images_and_is_made_good(tmp_path: Path) -> None:

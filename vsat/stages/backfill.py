@@ -21,7 +21,7 @@ from vsat.settings import Settings
 from vsat.stages.fetch import FetchReport, finish_fetch, open_endpoint, plan_fetch, tidy
 from vsat.stages.generate import GenerateReport, finish_generate, plan_generate
 from vsat.stages.models import make_room
-from vsat.stages.report import RunReport, write_report
+from vsat.stages.report import RunReport, write_last_report, write_report
 from vsat.stages.request import BackfillRequest
 from vsat.stages.units import Job, RunJobs, months, run_here, unit_jobs
 
@@ -66,7 +66,7 @@ def backfill(
                 fetched, notes = work.fetch_all(scenes)
                 report = work.report(before, fetched, work.generate_all(images), notes)
         except VsatError as error:
-            write_report(region, RunReport.of_error("backfill", region.name, day, error))
+            write_last_report(region, RunReport.of_error("backfill", region.name, day, error))
             raise
     write_report(region, report)
     log.info("%s, %s to %s: %s", region.name, asked.start, asked.end, report.outcome)
@@ -221,7 +221,9 @@ class _Work:
         with lease(region.home, "fetch", wait_s=self.wait_s), open_endpoint(region) as endpoint:
             tidy(region)
             plan = plan_fetch(region, endpoint, first, last)
-            receipts = self._done(plan.jobs, "fetch", pending, f"scenes, {first} to {last}")
+            self._give_up(dict(plan.lost_tiles), pending)
+            known = [unit for unit in pending if unit.tile not in dict(plan.lost_tiles)]
+            receipts = self._done(plan.jobs, "fetch", known, f"scenes, {first} to {last}")
             return [finish_fetch(region, plan, receipts)]
 
     def _generate(self, first: date, last: date) -> list[GenerateReport]:
@@ -236,6 +238,15 @@ class _Work:
             make_room(asked.chosen or region.method, min(Settings.from_environment().workers, len(plan.jobs)))
             receipts = self._done(plan.jobs, "generate", pending, f"images, {first} to {last}")
             return [finish_generate(self.region, self.day, plan, receipts)]
+
+    def _give_up(self, lost: dict[str, str], pending: list[Unit]) -> None:
+        """Tiles whose scenes cannot be asked for: these units fail, and their images, which would lack those scenes."""
+        rows = _rows(self.region, self.request) if lost else []
+        images = [row.unit for row in rows if row.unit.stage == "generate" and row.state == "waiting"]
+        with JobTable(ledger_path(self.region.home)) as table:
+            for unit in (*pending, *images):
+                if unit.tile in lost:
+                    table.fail(self.request, unit, lost[unit.tile])
 
     def _pending(self, stage: Stage, first: date, last: date) -> list[Unit]:
         within = str(first)[:7], str(last)[:7]

@@ -11,14 +11,14 @@ from dataclasses import dataclass
 from datetime import date, timedelta
 
 from vsat.config import Region
-from vsat.errors import StoreError, VsatError
+from vsat.errors import VsatError
 from vsat.hls import SceneKey
 from vsat.io.ledger import Ledger, lease
 from vsat.io.scenes import ledger_path
 from vsat.stages.fetch import FAILED, FetchReport, fetch
 from vsat.stages.generate import GenerateReport, Policy, final_from, generate
 from vsat.stages.pool import Progress
-from vsat.stages.report import RunReport, write_report
+from vsat.stages.report import RunReport, write_last_report, write_report
 
 log = logging.getLogger(__name__)
 
@@ -89,10 +89,7 @@ def nightly(
         known = region.model_copy(update={"tiles": tiles}) if lost else region
         made = generate(known, night.generate_from, night.generate_to, day, "missing")
     except VsatError as error:
-        try:
-            write_report(region, RunReport.of_error("nightly", region.name, day, error, fetched))
-        except StoreError as other:  # on a full disk there is no room for the report either
-            log.warning("%s: no report: %s", region.name, other)
+        write_last_report(region, RunReport.of_error("nightly", region.name, day, error, fetched))
         raise
     report = RunReport.of("nightly", region.name, day, fetched, made)
     write_report(region, report)

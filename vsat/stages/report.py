@@ -5,6 +5,7 @@ Axes: b bands, y, x pixels.
 
 import base64
 import io
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date
@@ -24,6 +25,8 @@ from vsat.objects import StorePath
 from vsat.stages.fetch import FetchReport
 from vsat.stages.generate import KIND, GenerateReport, version_of
 from vsat.stages.page import true_colour
+
+log = logging.getLogger(__name__)
 
 OUTCOMES = {
     ExitCode.DONE: "done",
@@ -114,6 +117,14 @@ def write_report(region: Region, report: RunReport) -> StorePath:
     except OSError as error:
         raise unwritable(error, path.name, path) from error
     return path
+
+
+def write_last_report(region: Region, report: RunReport) -> None:
+    """The same for a run that an error ended, which may well keep us from writing this too: a full disk, a lost bucket."""
+    try:
+        write_report(region, report)
+    except VsatError as other:
+        log.warning("%s: no report: %s", region.name, other)
 
 
 def markdown(region: Region, report: RunReport) -> str:
