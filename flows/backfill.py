@@ -7,9 +7,10 @@ from typing import Any
 from prefect import flow
 from prefect.client.schemas.objects import State
 
+from flows.clock import run_day
 from flows.fetch import fetch_days
 from flows.generate import generate_days
-from flows.settings import begin, progress, run_day, run_name, runner, tell, tell_outcome
+from flows.settings import begin, progress, run_name, runner, tell, tell_outcome
 from vsat.errors import VsatError
 from vsat.stages import backfill as stage
 from vsat.stages.generate import Policy

@@ -1,4 +1,4 @@
-"""The work pool, the deployments of prefect.yaml for given region files, and the automations that end dead runs.
+"""The work pool, the deployments of prefect.yaml for given region files, and the automations.
 
 `python -m flows.deploy regions/farm.yaml`, with PREFECT_API_URL naming the server; repeating it is harmless.
 """
@@ -13,13 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from prefect.client.orchestration import get_client
-from prefect.client.schemas.objects import StateType
-from prefect.events.actions import ChangeFlowRunState
-from prefect.events.schemas.automations import AutomationCore, EventTrigger, Posture
-from prefect.events.schemas.events import ResourceSpecification
 
-from flows.settings import STATES
+from flows.automations import NIGHT_WITHIN, automate
 from vsat.config import load_region
 
 PROJECT = Path(__file__).parents[1]
@@ -73,44 +68,8 @@ def deploy(regions: list[Path], *, every_s: int | None = None) -> None:
         file = Path(folder) / "prefect.yaml"
         file.write_text(yaml.safe_dump(template), "utf-8")
         _prefect("deploy", "--all", "--prefect-file", str(file))
-    automate()
-
-
-def automate() -> None:
-    """Runs whose process is gone end by themselves, so that one dead run does not block its region for ever."""
-    ended = {name for _, name in STATES.values()} | {"Crashed", "Cancelled", "Cancelling", "Paused", "AwaitingRetry"}
-    beats = {f"prefect.flow-run.{name}" for name in ended | {"NothingToDo", "Failed", "heartbeat"}}
-    _put_automation(
-        "vsat: no heartbeat",
-        _silence({"prefect.flow-run.heartbeat"}, beats, timedelta(seconds=90)),
-        "no heartbeat for 90 seconds: its process is gone",
-    )
-    _put_automation(
-        "vsat: stuck pending",
-        _silence({"prefect.flow-run.Pending"}, beats | {"prefect.flow-run.Running"}, timedelta(minutes=10)),
-        "pending for 10 minutes: its worker is gone",
-    )
-
-
-def _silence(after: set[str], expect: set[str], within: timedelta) -> EventTrigger:
-    """Fires for a run when none of `expect` follows one of `after` in time."""
-    return EventTrigger(
-        match=ResourceSpecification({"prefect.resource.id": "prefect.flow-run.*"}),
-        for_each={"prefect.resource.id"},
-        after=after,
-        expect=expect,
-        posture=Posture.Proactive,
-        threshold=1,
-        within=within,
-    )
-
-
-def _put_automation(name: str, trigger: EventTrigger, message: str) -> None:
-    with get_client(sync_client=True) as client:
-        if client.read_automations_by_name(name):
-            return
-        crash = ChangeFlowRunState(state=StateType.CRASHED, name="Crashed", message=message, force=False)
-        client.create_automation(AutomationCore(name=name, trigger=trigger, actions=[crash]))
+    trial = timedelta(seconds=max(120, 10 * every_s)) if every_s else NIGHT_WITHIN
+    automate(night_within=trial)
 
 
 def _prefect(*words: str, may_fail: bool = False) -> None:

@@ -6,11 +6,12 @@ from typing import Any
 from prefect import flow
 from prefect.client.schemas.objects import State
 
-from flows.settings import MOST_TASKS, TURN_S, begin, coarse, run_day, run_name, runner, tell, tell_outcome, work
+from flows.clock import run_day
+from flows.settings import MOST_TASKS, TURN_S, begin, coarse, run_name, runner, tell, tell_outcome, work
 from vsat.config import Region
 from vsat.errors import VsatError
 from vsat.io.ledger import lease
-from vsat.stages.fetch import FetchReport, fetch_one, finish_fetch, open_endpoint, plan_fetch, tidy
+from vsat.stages.fetch import FetchReport, fetch_one, finish_fetch, open_endpoint, plan_fetch, scene_failed, tidy
 from vsat.stages.report import RunReport
 
 fetch_scenes = coarse(fetch_one, name="fetch scenes", retries=2)
@@ -38,5 +39,7 @@ def fetch_days(region: Region, start: date, end: date, *, most: int = MOST_TASKS
     with lease(region.home, "fetch", wait_s=TURN_S), open_endpoint(region) as endpoint:
         tidy(region)
         plan = plan_fetch(region, endpoint, start, end)
-        receipts = work(fetch_scenes, plan.jobs, region=region, of=f"scenes, {start} to {end}", most=most)
+        receipts = work(
+            fetch_scenes, plan.jobs, region=region, of=f"scenes, {start} to {end}", most=most, failed=scene_failed
+        )
         return finish_fetch(region, plan, receipts)

@@ -7,12 +7,13 @@ from typing import Any
 from prefect import flow
 from prefect.client.schemas.objects import State
 
-from flows.settings import MOST_TASKS, TURN_S, begin, coarse, run_day, run_name, runner, tell, tell_outcome, work
+from flows.clock import run_day
+from flows.settings import MOST_TASKS, TURN_S, begin, coarse, run_name, runner, tell, tell_outcome, work
 from vsat.config import Region
 from vsat.errors import VsatError
 from vsat.io.ledger import lease
 from vsat.settings import Settings
-from vsat.stages.generate import GenerateReport, Policy, finish_generate, generate_one, plan_generate
+from vsat.stages.generate import GenerateReport, Policy, finish_generate, generate_one, images_failed, plan_generate
 from vsat.stages.models import make_room
 from vsat.stages.report import RunReport
 
@@ -46,5 +47,6 @@ def generate_days(
     with lease(region.home, "generate", wait_s=TURN_S):
         plan = plan_generate(region, start, end, day, policy=policy)
         make_room(region.method, min(Settings.from_environment().workers, len(plan.jobs)))
-        receipts = work(make_images, plan.jobs, region=region, of=f"images, {start} to {end}", most=most)
+        told = f"images, {start} to {end}"
+        receipts = work(make_images, plan.jobs, region=region, of=told, most=most, failed=images_failed)
         return finish_generate(region, day, plan, chain.from_iterable(receipts))

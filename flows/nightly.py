@@ -9,9 +9,10 @@ from prefect import flow
 from prefect.client.schemas.objects import State
 from prefect.states import Completed
 
+from flows.clock import run_day, today
 from flows.fetch import fetch_days
 from flows.generate import generate_days
-from flows.settings import begin, exit_code, run_day, run_name, runner, tell, tell_outcome, today
+from flows.settings import begin, exit_code, run_name, runner, tell, tell_outcome
 from vsat.errors import VsatError
 from vsat.stages import nightly as stage
 

@@ -1,14 +1,16 @@
 """What all flows share: how tasks run and retry, a run's day and artifacts, and how an outcome becomes a state."""
 
 import logging
+import os
 from collections.abc import Callable, Sequence
-from datetime import UTC, date, datetime
+from datetime import date
 from pathlib import Path
 from typing import Any, TypeVar, cast
 from uuid import UUID
 
 from prefect import Task, task
 from prefect.artifacts import (
+    create_link_artifact,
     create_markdown_artifact,
     create_progress_artifact,
     create_table_artifact,
@@ -25,9 +27,12 @@ from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 from prefect.tasks import exponential_backoff
 from prefect.utilities.annotations import quote
 
+from flows.clock import run_day
+from flows.events import tell_images
 from vsat.config import Region, load_region
 from vsat.errors import AccessError, ExitCode, InputError, VsatError
 from vsat.settings import Settings, find_region
+from vsat.stages.map_page import MAP
 from vsat.stages.pool import each
 from vsat.stages.report import RunReport, markdown, tile_date_table
 
@@ -98,6 +103,7 @@ def work(
     region: Region,
     of: str,
     most: int = MOST_TASKS,
+    failed: Callable[[Job, str], Result] | None = None,
 ) -> list[Result]:
     """Every job is done, in at most `most` task runs side by side; a progress artifact tells how far it is.
 
@@ -107,6 +113,8 @@ def work(
         region: whose artifact.
         of: what the jobs are about, in a word or two.
         most: task runs.
+        failed: what stands for a job of a task that broke down with an error of ours that no user can mend, given the
+            error in words: the other jobs go on. Without it that error ends the run.
 
     Returns:
         Results in the order of the jobs.
@@ -115,13 +123,26 @@ def work(
         VsatError: the first that a task raised.
     """
     shown = progress(region, "progress", f"{len(jobs)} {of}")
-    futures = [jobs_task.submit(cast(list[Job], quote(group))) for group in batches(jobs, most)]
+    groups = batches(jobs, most)
+    futures = [jobs_task.submit(cast(list[Job], quote(group))) for group in groups]
     for count, future in enumerate(as_completed(futures), start=1):
-        future.result()
+        outcome: Any = future.result(raise_on_failure=False)
+        if isinstance(outcome, VsatError) or (failed is None and isinstance(outcome, BaseException)):
+            raise outcome  # a full disk or refused credentials would fail all others alike
         shown(count, len(futures))
     if not futures:
         shown(1, 1)
-    return [result for future in futures for result in future.result()]
+    pairs = zip(futures, groups, strict=True)
+    return [result for future, group in pairs for result in _results(future, group, failed)]
+
+
+def _results(
+    future: PrefectFuture[list[Result]], jobs: Sequence[Job], failed: Callable[[Job, str], Result] | None
+) -> list[Result]:
+    outcome: Any = future.result(raise_on_failure=False)
+    if failed is not None and isinstance(outcome, BaseException):
+        return [failed(job, f"{type(outcome).__name__}: {outcome}") for job in jobs]
+    return cast(list[Result], outcome)
 
 
 def batches(jobs: Sequence[Job], most: int) -> list[list[Job]]:
@@ -146,7 +167,11 @@ def key_of(region: Region, what: str) -> str:
 
 
 def tell(region: Region, report: RunReport) -> State[Any]:
-    """The run's artifacts are there: the report, and tile x date. Returns the state the run ends in."""
+    """The run's artifacts are there: report, tile x date, link to the map; and events of what is new.
+
+    Returns:
+        The state the run ends in.
+    """
     create_markdown_artifact(
         markdown(region, report),
         key=key_of(region, f"{report.verb}-report"),
@@ -155,6 +180,9 @@ def tell(region: Region, report: RunReport) -> State[Any]:
     table = tile_date_table(region)
     if table:
         create_table_artifact(table, key=key_of(region, "images"), description="virtual images by date and tile")
+    create_link_artifact(*map_of(region), key=key_of(region, "map"), description="where the images can be looked at")
+    if report.generate:
+        tell_images(region, report.generate)
     kind, name = STATES[report.exit_code]
     return kind(name=name, message=report.outcome)
 
@@ -164,15 +192,11 @@ def tell_outcome(region: Region, verb: str, day: date, error: VsatError) -> Stat
     return tell(region, RunReport.of_error(verb, region.name, day, error))
 
 
-def run_day() -> date:
-    """The UTC day that a run is for: that of its scheduled start, as a run may start a little early or late."""
-    scheduled: datetime | None = flow_run.scheduled_start_time
-    return (scheduled or datetime.now(UTC)).astimezone(UTC).date()
-
-
-def today() -> date:
-    """The UTC day it is now."""
-    return datetime.now(UTC).date()
+def map_of(region: Region) -> tuple[str, str]:
+    """Link and text: the region in the viewer that VSAT_VIEWER_URL names, else the page beside its images."""
+    viewer = os.environ.get("VSAT_VIEWER_URL", "").strip().rstrip("/")
+    page = region.home / "images" / MAP
+    return (f"{viewer}/?region={region.name}" if viewer else page.as_uri()), f"map of {region.name}"
 
 
 def run_name() -> str:

@@ -14,7 +14,7 @@ from vsat.io.ledger import Ledger, Receipt, lease
 from vsat.io.scenes import ledger_path
 from vsat.stages.fetch import FAILED, FetchReport
 from vsat.stages.generate import GenerateReport, Policy
-from vsat.stages.nightly import WATERMARK, generate_stage, is_finished, nightly, plan_night
+from vsat.stages.nightly import generate_stage, is_finished, nightly, plan_night, up_to
 from vsat.stages.report import RunReport, before_after, markdown, tile_date_table
 from vsat.stages.status import region_status, verify
 
@@ -89,7 +89,8 @@ def test_a_failed_scene_is_asked_for_again_until_its_images_are_final(region: Re
     with Ledger(ledger_path(region.home)) as ledger:
         ledger.record(Receipt(FAILED, "33UVP/2023-06-02/L30", "failed", facts={"reason": "torn"}))
     assert plan_night(region, date(2023, 6, 21)).fetch_from == date(2023, 6, 2)
-    assert plan_night(region, date(2023, 6, 29)).fetch_from == date(2023, 6, 10)  # 20 days on: final_after_days
+    assert plan_night(region, date(2023, 7, 20)).fetch_from == date(2023, 6, 2)  # June's images become final that day
+    assert plan_night(region, date(2023, 7, 21)).fetch_from == date(2023, 6, 10)
 
 
 def test_an_older_night_leaves_the_watermark_and_is_known_to_be_finished(region: Region) -> None:
@@ -98,8 +99,7 @@ def test_an_older_night_leaves_the_watermark_and_is_known_to_be_finished(region:
     assert not is_finished(region, date(2023, 6, 10))
     again = night(region, date(2023, 5, 5))
     assert again.fetched == [(START, date(2023, 5, 5))]
-    with Ledger(ledger_path(region.home)) as ledger:
-        assert ledger.watermark(WATERMARK) == date(2023, 6, 10)
+    assert up_to(region) == date(2023, 6, 10)
 
 
 @pytest.mark.parametrize(

@@ -145,6 +145,7 @@ def _add_fetch(one: FetchReport, other: FetchReport) -> FetchReport:
         fetched=fetched,
         failed=one.failed + other.failed,
         failures=one.failures + other.failures,
+        lost_tiles=tuple(dict.fromkeys(one.lost_tiles + other.lost_tiles)),
         bytes=one.bytes + other.bytes,
         clear=round(sum(clear * count for clear, count in parts) / fetched, 6) if fetched else None,
     )

@@ -11,7 +11,7 @@ import shutil
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import date
 from pathlib import Path
 
@@ -21,7 +21,7 @@ from vsat.config import Region
 from vsat.core.grid import TileGrid
 from vsat.core.masks import clear
 from vsat.core.mosaic import mosaic
-from vsat.errors import AccessError, AllCloudy, NoScenes, ReadError
+from vsat.errors import AccessError, AllCloudy, CatalogueDown, NoScenes, ReadError, StoreError
 from vsat.hls import FMASK_FILL, TILE_PX, GranuleId, SceneKey
 from vsat.io import archive
 from vsat.io.catalog import Endpoint, Found, Granule, endpoint_for, search
@@ -68,6 +68,7 @@ class FetchPlan:
         cloudy: granules over the region's cloud limit.
         unusable: granules that cannot be used.
         reasons: (granule, why) of the first unusable ones.
+        lost_tiles: (tile, why) of those that could not be asked for or planned; nothing is fetched for them.
     """
 
     jobs: tuple[FetchJob, ...]
@@ -81,6 +82,7 @@ class FetchPlan:
     cloudy: int = 0
     unusable: int = 0
     reasons: tuple[tuple[str, str], ...] = ()
+    lost_tiles: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -112,6 +114,7 @@ class FetchReport:
     bytes: int
     clear: float | None
     scenes: int
+    lost_tiles: tuple[tuple[str, str], ...] = ()
 
 
 def fetch(
@@ -161,17 +164,28 @@ def tidy(region: Region) -> None:
 def plan_fetch(region: Region, endpoint: Endpoint, start: date, end: date) -> FetchPlan:
     """What is to be read for the region from `start` to `end`, both included; touches no pixel.
 
+    A tile that cannot be planned does not keep the others from their scenes; it is listed in `lost_tiles`.
+
     Raises:
-        CatalogueDown: no complete answer.
-        StoreError: a cube is on another grid than the region now asks for.
+        CatalogueDown: no complete answer for any tile, or for none of the first two: it will not have one for the others.
+        StoreError: every tile's cube is on another grid than the region now asks for.
     """
-    plan = FetchPlan((), tuple(grid.tile for grid in region.grids()), start.isoformat(), end.isoformat())
+    grids = region.grids()
+    plan = FetchPlan((), tuple(grid.tile for grid in grids), start.isoformat(), end.isoformat())
+    lost: list[tuple[str, str]] = []
     with Ledger(ledger_path(region.home)) as ledger:
-        for grid in region.grids():
-            _check_grids(region.home, grid)
-            found = search(endpoint, grid, start, end, max_cover=region.cloud.max_cover)
+        for count, grid in enumerate(grids, start=1):
+            try:
+                _check_grids(region.home, grid)
+                found = search(endpoint, grid, start, end, max_cover=region.cloud.max_cover)
+            except (CatalogueDown, StoreError) as error:
+                lost.append((grid.tile, str(error)))
+                if len(lost) == len(grids) or (isinstance(error, CatalogueDown) and len(lost) == count > 1):
+                    raise
+                log.error("tile %s is left out: %s", grid.tile, error)
+                continue
             plan = _added(plan, _jobs(region, endpoint, grid, found), found, ledger)
-    return plan
+    return replace(plan, lost_tiles=tuple(lost))
 
 
 def fetch_one(job: FetchJob) -> Receipt:
@@ -191,11 +205,7 @@ def fetch_one(job: FetchJob) -> Receipt:
     except AccessError:
         raise
     except ReadError as error:
-        log.warning("scene %s failed: %s", job.key, error)
-        receipt = Receipt(FAILED, job.key, "failed", inputs, job.signature, (), {"reason": str(error)})
-        with Ledger(ledger_path(job.home)) as ledger:
-            ledger.record(receipt)
-        return receipt
+        return scene_failed(job, str(error))
     refl_byx, fmask_yx = mosaic(parts)
     scene = Scene(refl_byx, fmask_yx)
     outputs = write_scene(job.home, job.grid, SceneKey.from_string(job.key), refl_byx, fmask_yx)
@@ -206,6 +216,16 @@ def fetch_one(job: FetchJob) -> Receipt:
         ledger.record(receipt)
     settle(job.home, outputs)
     log.info("scene %s: %d granules, %.0f %% clear", job.key, len(inputs), 100 * float(receipt.facts["clear"] or 0))
+    return receipt
+
+
+def scene_failed(job: FetchJob, reason: str) -> Receipt:
+    """The ledger says that the scene failed, and why; the next nights ask for it again."""
+    log.warning("scene %s failed: %s", job.key, reason)
+    inputs = tuple(granule.id for granule in job.granules)
+    receipt = Receipt(FAILED, job.key, "failed", inputs, job.signature, (), {"reason": reason})
+    with Ledger(ledger_path(job.home)) as ledger:
+        ledger.record(receipt)
     return receipt
 
 
@@ -220,7 +240,7 @@ def finish_fetch(region: Region, plan: FetchPlan, receipts: Sequence[Receipt]) -
     failed = [receipt for receipt in receipts if receipt.status == "failed"]
     with Ledger(ledger_path(region.home)) as ledger:
         held = [receipt for tile in plan.tiles for receipt in done_scenes(ledger, tile)]
-    if not failed:
+    if not failed and not plan.lost_tiles:
         shutil.rmtree(region.home / SCRATCH, ignore_errors=True)
         _check_outcome(region, plan, held)
     shares = [float(receipt.facts["clear"] or 0.0) for receipt in done]

@@ -26,6 +26,7 @@ from vsat.io.scenes import done_scenes, ledger_path
 from vsat.io.stac import write_catalogue
 from vsat.settings import Settings
 from vsat.stages.compose import Context, compose
+from vsat.stages.map_page import write_map
 from vsat.stages.models import make_room, weights_of
 from vsat.stages.pool import Progress, run_jobs
 
@@ -148,10 +149,7 @@ def generate_one(job: GenerateJob) -> list[Receipt]:
     try:
         images = compose(context, job.dates, job.scenes)
     except (StoreError, ReadError) as error:
-        log.error("%s %s: %s", job.grid.tile, job.dates[0].day[:7], error)
-        return [
-            Receipt(FAILED, f"{job.grid.tile}/{one.day}", "failed", facts={"reason": str(error)}) for one in job.dates
-        ]
+        return images_failed(job, str(error))
     with Ledger(ledger_path(home)) as ledger:
         for one, image in zip(job.dates, images, strict=True):
             outputs = publish(home, image)
@@ -169,8 +167,14 @@ def generate_one(job: GenerateJob) -> list[Receipt]:
     return receipts
 
 
+def images_failed(job: GenerateJob, reason: str) -> list[Receipt]:
+    """A receipt per date of the job that says so; none is recorded, for what lies on the disk is what it was."""
+    log.error("%s %s: %s", job.grid.tile, job.dates[0].day[:7], reason)
+    return [Receipt(FAILED, f"{job.grid.tile}/{one.day}", "failed", facts={"reason": reason}) for one in job.dates]
+
+
 def finish_generate(region: Region, day: date, plan: GeneratePlan, receipts: Iterable[Receipt]) -> GenerateReport:
-    """The STAC catalogue lists every image; returns the report.
+    """The STAC catalogue and the map list every image; returns the report.
 
     Raises:
         StoreError: the catalogue cannot be written, or another run writes it for ten minutes.
@@ -179,7 +183,9 @@ def finish_generate(region: Region, day: date, plan: GeneratePlan, receipts: Ite
     with lease(region.home, "catalogue", wait_s=CATALOGUE_TURN_S), Ledger(ledger_path(region.home)) as ledger:
         folders = {receipt.key: _folder(region.home, receipt.key) for receipt in ledger.all(KIND)}
         lost = tuple(key for key, folder in folders.items() if not (folder / f"{folder.name}.json").exists())
-        write_catalogue(region.home, region.name, [folder for key, folder in folders.items() if key not in lost])
+        present = [folder for key, folder in folders.items() if key not in lost]
+        write_catalogue(region.home, region.name, present)
+        write_map(region.home, region.name, present)
     if lost:
         log.warning("%d images are in the ledger but not on the disk: generate their dates again", len(lost))
     done = sorted(receipts, key=lambda receipt: receipt.key)
@@ -192,6 +198,12 @@ def finish_generate(region: Region, day: date, plan: GeneratePlan, receipts: Ite
         plan.without_context,
         lost,
     )
+
+
+def final_from(region: Region, when: date) -> date:
+    """The day as of which the images of the month of `when` are final, and the last whose scenes they use."""
+    month_end = (when.replace(day=28) + timedelta(4)).replace(day=1) - timedelta(1)
+    return month_end + timedelta(region.final_after_days)
 
 
 def _folder(home: Path, key: str) -> Path:
@@ -221,21 +233,15 @@ def _added(
 
 def _context(region: Region, scenes: Iterable[Receipt], month: date, day: date) -> list[Receipt]:
     """The scenes that images of a month rest on as of `day`, in order of day and sensor."""
-    first, last = month - timedelta(region.context_days), min(_final_from(region, month), day)
+    first, last = month - timedelta(region.context_days), min(final_from(region, month), day)
     keyed = sorted((SceneKey.from_string(receipt.key), receipt) for receipt in scenes)
     return [receipt for key, receipt in keyed if first <= key.day <= last]
 
 
-def _final_from(region: Region, month: date) -> date:
-    """The day as of which a month's images are final, and the last whose scenes they use."""
-    month_end = (month.replace(day=28) + timedelta(4)).replace(day=1) - timedelta(1)
-    return month_end + timedelta(region.final_after_days)
-
-
 def _date_job(region: Region, grid: TileGrid, context: Sequence[Receipt], when: date, day: date) -> DateJob:
-    final_from = _final_from(region, when)
-    status: Literal["provisional", "final"] = "final" if day >= final_from else "provisional"
-    asof = final_from if status == "final" else SceneKey.from_string(context[-1].key).day
+    last = final_from(region, when)
+    status: Literal["provisional", "final"] = "final" if day >= last else "provisional"
+    asof = last if status == "final" else SceneKey.from_string(context[-1].key).day
     decisive = [
         RECIPE, region.fingerprint(), asdict(grid), when.isoformat(), status,
         [(receipt.key, receipt.signature) for receipt in context], weights_of(region.method),

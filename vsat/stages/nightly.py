@@ -1,12 +1,12 @@
 """Nightly: a region is brought up to a day. Fetch what is new or revised, make what is missing or stale, report.
 
-The work of a night follows from the watermark, the day up to which the region is finished: a lost night costs nothing,
+The work of a night follows from the watermarks, the days up to which the tiles are finished: a lost night costs nothing,
 and a repeated one finds nothing to do. The two stages come in as functions, so that a Prefect flow can run the same
 night with its own.
 """
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import date, timedelta
 
@@ -16,12 +16,11 @@ from vsat.hls import SceneKey
 from vsat.io.ledger import Ledger, lease
 from vsat.io.scenes import ledger_path
 from vsat.stages.fetch import FAILED, FetchReport, fetch
-from vsat.stages.generate import GenerateReport, Policy, generate
+from vsat.stages.generate import GenerateReport, Policy, final_from, generate
 from vsat.stages.pool import Progress
 from vsat.stages.report import RunReport, write_report
 
 log = logging.getLogger(__name__)
-WATERMARK = "nightly"
 
 FetchStage = Callable[[Region, date, date], FetchReport]
 GenerateStage = Callable[[Region, date, date, date, Policy], GenerateReport]
@@ -61,7 +60,9 @@ def generate_stage(
 def nightly(
     region: Region, day: date, *, fetch: FetchStage = fetch_stage, generate: GenerateStage = generate_stage
 ) -> RunReport:
-    """The region is up to `day`: scenes fetched, images made, report written, watermark moved.
+    """The region is up to `day`: scenes fetched, images made, report written, watermarks of its tiles moved.
+
+    A tile whose scenes cannot be asked for is left as it is, its watermark too; the others go on.
 
     Args:
         region: which.
@@ -69,7 +70,7 @@ def nightly(
         fetch, generate: how the two stages run.
 
     Returns:
-        The report; its exit code tells whether some scene or image failed.
+        The report; its exit code tells whether some tile, scene or image failed.
 
     Raises:
         CatalogueDown: nothing is known about new scenes; nothing was changed but the report.
@@ -82,13 +83,17 @@ def nightly(
     try:
         if night.fetch_from <= night.fetch_to:
             fetched = fetch(region, night.fetch_from, night.fetch_to)
-        made = generate(region, night.generate_from, night.generate_to, day, "missing")
+        lost = {tile for tile, _ in fetched.lost_tiles} if fetched else set()
+        tiles = tuple(grid.tile for grid in region.grids() if grid.tile not in lost)
+        # of the tiles that know their scenes: an image of another might become final without its last ones
+        known = region.model_copy(update={"tiles": tiles}) if lost else region
+        made = generate(known, night.generate_from, night.generate_to, day, "missing")
     except VsatError as error:
         write_report(region, RunReport.of_error("nightly", region.name, day, error, fetched))
         raise
     report = RunReport.of("nightly", region.name, day, fetched, made)
     write_report(region, report)
-    _move_watermark(region, day)
+    _move_watermarks(region, tiles, day)
     log.info("%s is up to %s: %s", region.name, day, report.outcome)
     return report
 
@@ -97,35 +102,50 @@ def plan_night(region: Region, day: date) -> Night:
     """The days to fetch and to make images for; reads the ledger only.
 
     Scenes are asked for from `look_back_days` before the watermark, for they come late and are revised; and from the
-    first one that failed, as long as an image that could use it is not final.
+    first one that failed, as long as an image of its month is not final.
     """
     start, end = region.period.start, min(day, region.period.end or day)
-    done, failed = _state(region)
+    done, failed = up_to(region), _failed(region)
     fetch_from = start
     if done:
-        retry = [when for when in failed if when >= day - timedelta(region.final_after_days)]
+        retry = [when for when in failed if final_from(region, when) >= day]
         fetch_from = min(min(done, day) - timedelta(region.look_back_days), *retry, day)
     return Night(day, max(start, fetch_from), end, start, end)
 
 
 def is_finished(region: Region, day: date) -> bool:
     """True if a later day than this is finished already: a run for it, come late, has nothing to do."""
-    done, _ = _state(region)
+    done = up_to(region)
     return done is not None and done > day
 
 
-def _state(region: Region) -> tuple[date | None, list[date]]:
-    """The watermark, and the days of scenes that failed."""
+def up_to(region: Region) -> date | None:
+    """The day up to which every tile of the region is finished; None if one never was, as after the area has grown."""
     path = ledger_path(region.home)
     if not path.exists():
-        return None, []
+        return None
     with Ledger(path) as ledger:
-        failed = [SceneKey.from_string(receipt.key).day for receipt in ledger.all(FAILED)]
-        return ledger.watermark(WATERMARK), failed
+        marks = [ledger.watermark(_watermark(grid.tile)) for grid in region.grids()]
+    known = [mark for mark in marks if mark is not None]
+    return min(known) if len(known) == len(marks) else None
 
 
-def _move_watermark(region: Region, day: date) -> None:
+def _failed(region: Region) -> list[date]:
+    """The days of scenes that failed."""
+    path = ledger_path(region.home)
+    if not path.exists():
+        return []
+    with Ledger(path) as ledger:
+        return [SceneKey.from_string(receipt.key).day for receipt in ledger.all(FAILED)]
+
+
+def _move_watermarks(region: Region, tiles: Iterable[str], day: date) -> None:
     with Ledger(ledger_path(region.home)) as ledger:
-        before = ledger.watermark(WATERMARK)
-        if before is None or before < day:
-            ledger.set_watermark(WATERMARK, day)
+        for name in map(_watermark, tiles):
+            before = ledger.watermark(name)
+            if before is None or before < day:
+                ledger.set_watermark(name, day)
+
+
+def _watermark(tile: str) -> str:
+    return f"nightly/{tile}"

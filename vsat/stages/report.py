@@ -73,8 +73,10 @@ class RunReport:
     ) -> "RunReport":
         """The report of a run that came to its end; failed scenes or images make its exit code FAILED."""
         failed = (fetch.failed if fetch else 0) + (len(generate.failed) if generate else 0)
-        code = ExitCode.FAILED if failed else ExitCode.DONE
-        message = f"{failed} scenes or images failed" if failed else ""
+        tiles = ", ".join(tile for tile, _ in fetch.lost_tiles) if fetch else ""
+        told = [f"{failed} scenes or images failed"] if failed else []
+        told += [f"tiles left out: {tiles}"] if tiles else []
+        code, message = ExitCode.FAILED if told else ExitCode.DONE, "; ".join(told)
         return cls(verb, region, day.isoformat(), code, message, fetch, generate, notes)
 
     @classmethod
@@ -151,8 +153,8 @@ def _fetch_lines(report: FetchReport) -> list[str]:
     )  # fmt: skip
     clear = f" {report.clear:.0%} of their pixels are clear." if report.clear is not None else ""
     lines = [f"## Scenes, {report.start} to {report.end}", _table(("scenes", "number"), counts) + clear]
-    trouble = [*report.failures, *report.reasons]
-    return lines + ([_table(("scene or granule", "why"), trouble)] if trouble else [])
+    trouble = [*report.lost_tiles, *report.failures, *report.reasons]
+    return lines + ([_table(("tile, scene or granule", "why"), trouble)] if trouble else [])
 
 
 def _generate_lines(report: GenerateReport) -> list[str]:

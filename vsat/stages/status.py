@@ -16,7 +16,7 @@ from vsat.io.scenes import ledger_path
 from vsat.stages.fetch import FAILED, open_endpoint, plan_fetch
 from vsat.stages.generate import KIND as IMAGE
 from vsat.stages.generate import plan_generate
-from vsat.stages.nightly import WATERMARK
+from vsat.stages.nightly import up_to
 
 SCENE_OBJECTS = "c.*"  # the chunk objects of a Zarr array, beside its zarr.json
 
@@ -104,8 +104,9 @@ def _listed(region: Region) -> tuple[list[Receipt], list[Receipt], list[Receipt]
     path = ledger_path(region.home)
     if not path.exists():
         return [], [], [], None
+    mark = up_to(region)
     with Ledger(path) as ledger:
-        return ledger.all(SCENE), ledger.all(IMAGE), ledger.all(FAILED), ledger.watermark(WATERMARK)
+        return ledger.all(SCENE), ledger.all(IMAGE), ledger.all(FAILED), mark
 
 
 def _day(receipt: Receipt) -> str:
