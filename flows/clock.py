@@ -35,9 +35,12 @@ def day_at(moment: datetime) -> date:
     if not told:
         return moment.astimezone(UTC).date()
     try:
-        first, since, length_s = told.split("/")
-        passed = (moment - datetime.fromisoformat(since)) // timedelta(seconds=float(length_s))
-        return date.fromisoformat(first) + timedelta(passed)
-    except (ValueError, TypeError, ZeroDivisionError) as error:
+        first, begun, length_s = told.split("/")
+        since = datetime.fromisoformat(begun)
+        if since.tzinfo is None:
+            raise ValueError("a moment needs its zone")
+        passed_s = moment.timestamp() - since.timestamp()
+        return date.fromisoformat(first) + timedelta(passed_s // float(length_s))
+    except (ValueError, ZeroDivisionError) as error:
         step = "write DAY/MOMENT/SECONDS as in 2023-05-01/2026-01-31T12:00:00+00:00/4, or unset it"
         raise InputError(f"{told!r} is no trial clock", place=TRIAL_CLOCK, next_step=step) from error
