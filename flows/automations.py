@@ -25,13 +25,18 @@ from vsat.errors import ExitCode, InputError
 
 NOTIFY = "VSAT_NOTIFY_BLOCK"
 NIGHT_WITHIN = timedelta(hours=26)  # a day, and two hours for a late start and a long catch-up
+PENDING_WITHIN = timedelta(minutes=10)  # a machine may have to start, and an image to be pulled
 TRY_AGAIN_AFTER = timedelta(hours=1)
 ENDED = {name for _, name in STATES.values()} | {"NothingToDo", "Failed", "Crashed", "Cancelled"}
 BAD_ENDS = {STATES[code][1] for code in (ExitCode.FAILED, ExitCode.BAD_INPUT, ExitCode.CATALOGUE_DOWN)}
 
 
-def automate(*, night_within: timedelta = NIGHT_WITHIN, try_again_after: timedelta = TRY_AGAIN_AFTER) -> None:
+def automate(*, night_within: timedelta = NIGHT_WITHIN, pending_within: timedelta = PENDING_WITHIN) -> None:
     """The automations are on the server as this version has them, and each region's night is awaited.
+
+    Args:
+        night_within: how long after the end of a night the next one shall have ended.
+        pending_within: how long a run may take from its worker's hands to its first line.
 
     Raises:
         InputError: VSAT_NOTIFY_BLOCK names no block of the server.
@@ -45,11 +50,11 @@ def automate(*, night_within: timedelta = NIGHT_WITHIN, try_again_after: timedel
         )  # fmt: skip
         _put(
             client, "vsat: stuck pending",
-            _silence({"prefect.flow-run.Pending"}, beats | _runs({"Running"}), timedelta(minutes=10)),
-            _crash("pending for 10 minutes: its worker is gone"),
+            _silence({"prefect.flow-run.Pending"}, beats | _runs({"Running"}), pending_within),
+            _crash(f"pending for {pending_within.total_seconds():g} seconds: its worker is gone"),
         )  # fmt: skip
         _put(client, "vsat: night missing", _night_missing(night_within), _run_again(timedelta(0)))
-        again = _run_again(try_again_after)
+        again = _run_again(TRY_AGAIN_AFTER)
         _put(client, "vsat: night failed", _on({"CatalogueDown", "Crashed"}, of_night=True), again)
         block = os.environ.get(NOTIFY, "").strip()
         if block:

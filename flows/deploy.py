@@ -14,12 +14,13 @@ from typing import Any
 
 import yaml
 
-from flows.automations import NIGHT_WITHIN, automate
+from flows.automations import automate
 from vsat.config import load_region
 
 PROJECT = Path(__file__).parents[1]
 POOL = "vsat"
 TEMPLATE_FILE, TEMPLATE_HOME = "regions/demo.yaml", "var/demo"  # as prefect.yaml writes them
+TRIAL_PENDING_WITHIN = timedelta(seconds=60)
 BACKFILL_PRIORITY = "5"  # behind the default queue's 1: the night is never late for a backfill
 
 
@@ -68,8 +69,10 @@ def deploy(regions: list[Path], *, every_s: int | None = None) -> None:
         file = Path(folder) / "prefect.yaml"
         file.write_text(yaml.safe_dump(template), "utf-8")
         _prefect("deploy", "--all", "--prefect-file", str(file))
-    trial = timedelta(seconds=max(120, 10 * every_s)) if every_s else NIGHT_WITHIN
-    automate(night_within=trial)
+    if every_s:
+        automate(night_within=timedelta(seconds=max(120, 10 * every_s)), pending_within=TRIAL_PENDING_WITHIN)
+    else:
+        automate()
 
 
 def _prefect(*words: str, may_fail: bool = False) -> None:

@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Iterator
-from datetime import date
+from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -85,11 +85,15 @@ def test_a_late_run_behind_a_later_night_has_nothing_to_do(region_file: Path, mo
 
 
 def test_the_first_of_late_runs_stands_for_today(region_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ten nights are queued: the first does the work of all, the others find nothing to do, however often one comes."""
     import flows.nightly as module
 
-    monkeypatch.setattr(module, "run_day", lambda: date(2023, 7, 2))
     monkeypatch.setattr(module, "today", lambda: date(2023, 7, 9))
-    assert module.nightly(str(region_file), return_state=True).is_completed()
+    names = []
+    for day in range(9):
+        monkeypatch.setattr(module, "run_day", lambda day=day: date(2023, 6, 30) + timedelta(day))
+        names.append(module.nightly(str(region_file), return_state=True).name)
+    assert names == ["Completed", *["NothingToDo"] * 8]
     assert region_status(load_region(region_file))["up_to"] == "2023-07-09"
 
 
@@ -146,6 +150,45 @@ def test_a_damaged_scene_is_work_that_failed_and_the_rest_is_done(tmp_path: Path
     key = GranuleId.from_string(torn.name.removesuffix(".B04.tif")).scene
     assert f"| {key} |" in artifacts("tiny-nightly-report")[0].data
     assert sum(region_status(load_region(file))["images"].values()) == 7
+
+
+def test_a_task_that_breaks_down_leaves_the_other_months_their_images(
+    region_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An error that nobody foresaw, in one job: the run fails and says which dates, the others are made and listed."""
+    import flows.generate as module
+    from flows.nightly import nightly
+    from flows.settings import coarse
+
+    file = tiny(tmp_path)
+
+    def one(job: Any) -> Any:
+        if job.dates[0].day.startswith("2023-06"):
+            raise RuntimeError("out of the blue")
+        return module.generate_one(job)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "make_images", coarse(one, name="make images"))
+        state = nightly(str(file), END, return_state=True)
+    assert (state.name, state.type.value) == ("WorkFailed", "FAILED")
+    report = artifacts("tiny-nightly-report")[0].data
+    assert "| 33UVP/2023-06-10 | RuntimeError: out of the blue |" in report and "4 final" in report
+    region = load_region(file)
+    listed = (region.home / "images" / "33UVP" / "collection.json").read_text()
+    assert listed.count('"rel": "item"') == 4 == sum(region_status(region)["images"].values())
+    assert nightly(str(file), END, return_state=True).name == "Completed"
+    assert sum(region_status(region)["images"].values()) == 7
+    link = artifacts("tiny-map")[0].data
+    assert (region.home / "images" / "map.html").as_uri() in link
+
+
+def test_the_map_s_link_leads_to_the_viewer_where_there_is_one(
+    region_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from flows.settings import map_of
+
+    monkeypatch.setenv("VSAT_VIEWER_URL", "http://127.0.0.1:8000/")
+    assert map_of(load_region(region_file)) == ("http://127.0.0.1:8000/?region=tiny", "map of tiny")
 
 
 def test_a_region_that_cannot_be_used_is_bad_input(tmp_path: Path) -> None:

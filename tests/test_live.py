@@ -9,7 +9,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ from vsat.stack import stack
 from vsat.stages.status import region_status
 
 pytestmark = [pytest.mark.flow, pytest.mark.slow, pytest.mark.timeout(240)]
-SHOWN = {"tiny-nightly-report", "tiny-images", "tiny-progress"}
+SHOWN = {"tiny-nightly-report", "tiny-images", "tiny-progress", "tiny-map"}
 
 
 @dataclass(frozen=True)
@@ -42,6 +42,10 @@ class Up:
         answer.raise_for_status()
         found: list[dict[str, Any]] = answer.json()
         return found
+
+    def events(self, name: str) -> list[dict[str, Any]]:
+        found: Any = self.ask("events", filter={"event": {"name": [name]}})
+        return list(found["events"])
 
     def runs(self, flow: str, state: str) -> list[dict[str, Any]]:
         return self.ask("flow_runs", flows={"name": {"any_": [flow]}}, flow_runs={"state": {"type": {"any_": [state]}}})
@@ -104,6 +108,45 @@ def test_a_schedule_fires_and_a_backfill_started_from_its_deployment_finishes(up
     assert status["up_to"] == night["expected_start_time"][:10]
 
 
+def test_new_images_are_an_event_and_log_lines_have_their_numbers(up: Up) -> None:
+    night = until(lambda: up.runs("nightly", "COMPLETED"), 100, "a scheduled night")[-1]
+    told = until(lambda: up.events("vsat.images.new"), 30, "an event of new images")
+    for event in told:
+        assert event["resource"]["prefect.resource.id"] == "vsat.region.tiny.33UVP"
+        assert {"flow-run", "deployment"} <= {one["prefect.resource.role"] for one in event["related"]}
+        payload = event["payload"]
+        assert (payload["region"], payload["tile"], len(payload["dates"])) == ("tiny", "33UVP", payload["count"])
+    assert "2023-05-01" in {day for event in told for day in event["payload"]["dates"]}
+    (awaited,) = up.events("vsat.night.awaited")
+    assert awaited["resource"]["prefect.resource.name"] == "tiny"
+    lines = [
+        one["message"] for one in up.ask("logs", logs={"flow_run_id": {"any_": [night["id"]]}}) if one["name"] != "x"
+    ]
+    assert any(
+        re.search(r"tiny is up to 20\d\d-\d\d-\d\d: done; \d+ scenes fetched; \d+ images made", line) for line in lines
+    )
+
+
+def test_a_night_that_found_the_catalogue_down_is_tried_again_an_hour_later(up: Up) -> None:
+    """The server's own automations, on events as it gives them."""
+    from prefect.client.orchestration import get_client
+    from prefect.client.schemas.objects import StateType
+    from prefect.settings import PREFECT_API_URL, temporary_settings
+    from prefect.states import State
+
+    with temporary_settings({PREFECT_API_URL: up.api}), get_client(sync_client=True) as client:
+        (one,) = [one for one in up.ask("deployments") if one["entrypoint"].endswith("nightly.nightly")]
+        run = client.create_flow_run_from_deployment(one["id"])
+        client.set_flow_run_state(run.id, State(type=StateType.FAILED, name="CatalogueDown", message="503"), force=True)
+
+    def again() -> list[dict[str, Any]]:
+        return [run for run in up.runs("nightly", "SCHEDULED") if (run["created_by"] or {}).get("type") == "AUTOMATION"]
+
+    (made,) = until(again, 60, "another try of the night")
+    late = datetime.fromisoformat(made["expected_start_time"]) - datetime.now(UTC)
+    assert 50 * 60 < late.total_seconds() < 61 * 60
+
+
 def test_the_schedule_keeps_creating_runs(up: Up) -> None:
     """With some versions of SQLAlchemy the scheduler makes none, and says nothing."""
     assert len(up.runs("nightly", "SCHEDULED")) >= 3
@@ -125,7 +168,8 @@ def test_deployments_are_forms_of_dates_and_choices_and_one_run_at_a_time(up: Up
         about = (given.get("region"), *given.get("sources", ()), *given.get("regions", ()))
         assert str(up.region) in about or (name.endswith("train") and given["out"] == str(home / "model"))
     assert made["tiny/flows.sample.sample"]["parameters"] == {"regions": [str(up.region)], "out": str(home / "patches")}
-    assert {one["name"] for one in up.ask("automations")} == {"vsat: no heartbeat", "vsat: stuck pending"}
+    names = {"no heartbeat", "stuck pending", "night missing", "night failed"}
+    assert {one["name"] for one in up.ask("automations")} == {f"vsat: {name}" for name in names}
 
 
 def test_a_page_of_another_site_cannot_read_or_start_anything(up: Up) -> None:

@@ -1,15 +1,17 @@
 """A night without Prefect: from the watermark, safe to repeat, and every outcome told apart."""
 
+import re
 import shutil
 from datetime import date, timedelta
 from pathlib import Path
 
 import pytest
 
-from regions import END, START, tiny, write_archive, write_region
+from regions import END, START, TEXT, tiny, write_archive, write_region
 from vsat.config import Region, load_region
+from vsat.core.synthetic import Landscape
 from vsat.errors import AllCloudy, CatalogueDown, ExitCode, NoScenes, StoreError
-from vsat.io.archive import withhold
+from vsat.io.archive import withhold, write_synthetic
 from vsat.io.ledger import Ledger, Receipt, lease
 from vsat.io.scenes import ledger_path
 from vsat.stages.fetch import FAILED, FetchReport
@@ -200,3 +202,81 @@ def test_the_outcome_in_one_line_has_the_numbers(region: Region) -> None:
 def test_two_runs_on_one_region_take_turns(region: Region) -> None:
     with lease(region.home, "generate"), pytest.raises(StoreError, match="already running"):
         generate_stage(region, START, END, END, "missing")
+
+
+TWO_TILES = "[14.996, 48.1, 15.004, 48.104]"  # on the border of 33UVP and 33UWP
+
+
+def two_tiles(folder: Path) -> Region:
+    """A region over two tiles with an archive of both."""
+    text = TEXT.replace("[14.2, 48.1, 14.2118, 48.1077]", TWO_TILES)
+    region = load_region(write_region(folder, text=text, end=date(2023, 5, 31)))
+    assert region.catalogue.path is not None
+    for seed, grid in enumerate(region.grids()):
+        land = Landscape(seed, grid.shape)
+        write_synthetic(region.catalogue.path, grid=grid, land=land, start=START, end=date(2023, 5, 31))
+    return region
+
+
+def test_a_tile_s_failure_leaves_the_others_their_images_and_is_made_good(tmp_path: Path) -> None:
+    """One tile's cube lies on another grid: it cannot be fetched, its images are not touched, its watermark stays."""
+    region = two_tiles(tmp_path)
+    assert [grid.tile for grid in region.grids()] == ["33UVP", "33UWP"]
+    nightly(region, date(2023, 5, 12))
+    attributes = next(region.home.glob("cubes/33UWP/*.zarr")) / "zarr.json"
+    sound = attributes.read_text()
+    grid = region.grids()[1]
+    assert f'"width": {grid.width}' in sound
+    attributes.write_text(sound.replace(f'"width": {grid.width}', f'"width": {grid.width + 1}'))
+
+    report = nightly(region, date(2023, 5, 31))
+    assert report.exit_code == ExitCode.FAILED and "tiles left out: 33UWP" in report.outcome
+    assert {key.split("/")[0] for key, _ in (report.generate and report.generate.images) or ()} == {"33UVP"}
+    assert up_to(region) == date(2023, 5, 12)
+    assert "| 33UWP | " in markdown(region, report)
+    assert {row["33UWP"] for row in tile_date_table(region) if row["date"] > "2023-05-12"} == {"-"}
+
+    attributes.write_text(sound)
+    mended = nightly(region, date(2023, 5, 31))
+    assert mended.exit_code == ExitCode.DONE and up_to(region) == date(2023, 5, 31)
+    assert {key.split("/")[0] for key, _ in (mended.generate and mended.generate.images) or ()} == {"33UWP"}
+    assert region_status(region)["images"] == {"provisional": 8}
+
+
+def test_a_region_that_has_grown_by_a_tile_gets_that_tile_from_the_first_day(tmp_path: Path) -> None:
+    region = two_tiles(tmp_path)
+    nightly(region.model_copy(update={"tiles": ("33UVP",)}), date(2023, 5, 31))
+    assert up_to(region) is None
+    grown = nightly(region, date(2023, 5, 31))
+    assert grown.fetch is not None and grown.fetch.start == START.isoformat()
+    assert {key.split("/")[0] for key, _ in (grown.generate and grown.generate.images) or ()} == {"33UWP"}
+
+
+def test_ten_lost_nights_cost_one_catch_up_and_give_what_ten_nights_give(region_file: Path, tmp_path: Path) -> None:
+    shutil.copytree(region_file.parent / "archive", tmp_path / "a" / "archive")
+    shutil.copytree(region_file.parent / "archive", tmp_path / "b" / "archive")
+    each, lost = (load_region(write_region(tmp_path / name)) for name in "ab")
+    days = [date(2023, 5, 31) + timedelta(i) for i in range(11)]
+    for region, nights in ((each, days), (lost, [days[0], days[-1]])):
+        assert region.catalogue.path is not None
+        for day in nights:
+            withhold(region.catalogue.path, day)
+            report = nightly(region, day)
+    assert report.fetch is not None and report.fetch.fetched >= 3
+    assert bytes_of(each) == {name.replace("/b/", "/a/"): data for name, data in bytes_of(lost).items()}
+    # the nights that were queued meanwhile
+    assert all(is_finished(lost, day) for day in days[:-1])
+
+
+def test_the_map_shows_the_newest_image_of_every_tile(tmp_path: Path) -> None:
+    region = two_tiles(tmp_path)
+    nightly(region, date(2023, 5, 31))
+    page = (region.home / "images" / "map.html").read_text()
+    shown = re.findall(r'<image href="([^"]+)" x="([\d.]+)" y="[\d.]+" width="([\d.]+)"', page)
+    assert [href.split("/")[0] for href, _, _ in shown] == ["33UVP", "33UWP"]
+    assert all((region.home / "images" / href).is_file() and "2023151" in href for href, _, _ in shown)
+    (_, left, width), (_, right, _) = shown
+    one, other = region.grids()
+    apart = (other.x0 - one.x0) / (one.width * one.resolution_m)  # they lie side by side, a column of pixels in common
+    assert float(left) == 0 and float(right) / float(width) == pytest.approx(apart, abs=0.01)
+    assert page.count(">picture<") == 8
