@@ -13,6 +13,10 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterState, FlowRunFilterStateType
+from prefect.client.schemas.objects import StateType
+from prefect.states import Crashed
 
 from flows.automations import automate
 from vsat.config import load_region
@@ -47,8 +51,16 @@ def _placed(value: Any, file: str, home: str) -> Any:
     return home + value.removeprefix(TEMPLATE_HOME) if str(value).startswith(TEMPLATE_HOME + "/") else value
 
 
-def deploy(regions: list[Path], *, every_s: int | None = None) -> None:
-    """Work pool, queues and deployments exist afterwards, on the server that PREFECT_API_URL names."""
+def deploy(regions: list[Path], *, every_s: int | None = None, alone: bool = False) -> None:
+    """Work pool, queues and deployments exist afterwards, on the server that PREFECT_API_URL names.
+
+    Args:
+        regions: region files.
+        every_s: run nightly every so many seconds.
+        alone: no worker is up yet, so that runs which seem to be at work are not.
+    """
+    if alone:
+        end_orphans()
     template = yaml.safe_load((PROJECT / "prefect.yaml").read_text("utf-8"))
     template["deployments"] = [one for path in regions for one in deployments(template, path, every_s=every_s)]
     template["pull"] = [{"prefect.deployments.steps.set_working_directory": {"directory": str(PROJECT)}}]
@@ -75,6 +87,22 @@ def deploy(regions: list[Path], *, every_s: int | None = None) -> None:
         automate()
 
 
+def end_orphans() -> int:
+    """Runs that the last worker left behind are Crashed; returns how many.
+
+    Automations watch them only as long as the server is up: after an outage of both, a run that was Pending or Running
+    would hold the one place of its deployment for ever.
+    """
+    busy = FlowRunFilterState(
+        type=FlowRunFilterStateType(any_=[StateType.PENDING, StateType.RUNNING, StateType.CANCELLING])
+    )
+    with get_client(sync_client=True) as client:
+        left = client.read_flow_runs(flow_run_filter=FlowRunFilter(state=busy))
+        for run in left:
+            client.set_flow_run_state(run.id, Crashed(message="its worker went down with the server"), force=True)
+    return len(left)
+
+
 def _prefect(*words: str, may_fail: bool = False) -> None:
     done = subprocess.run([sys.executable, "-m", "prefect", "--no-prompt", *words], cwd=PROJECT, check=False)
     if done.returncode and not may_fail:  # a queue that exists already is what was wanted
@@ -85,5 +113,6 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("regions", nargs="+", type=Path)
     parser.add_argument("--every-s", type=int, default=None, help="run nightly every so many seconds")
+    parser.add_argument("--alone", action="store_true", help="no worker is up yet: runs left by the last one are ended")
     options = parser.parse_args()
-    deploy(options.regions, every_s=options.every_s)
+    deploy(options.regions, every_s=options.every_s, alone=options.alone)

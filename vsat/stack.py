@@ -56,7 +56,14 @@ def stack(
         process = running.enter_context(child(server, folder / "logs" / "server.log", environment))
         _wait_for(f"{api}/health", process, folder / "logs" / "server.log")
         interval = ["--every-s", str(every_s)] if every_s else []
-        deploy = [sys.executable, "-m", "flows.deploy", *interval, *(str(path.resolve()) for path in regions)]
+        deploy = [
+            sys.executable,
+            "-m",
+            "flows.deploy",
+            "--alone",
+            *interval,
+            *(str(path.resolve()) for path in regions),
+        ]
         _run(deploy, folder / "logs" / "deploy.log", environment)
         worker = [sys.executable, "-m", "prefect", "--no-prompt", "worker", "start", "--pool", POOL]
         running.enter_context(child(worker, folder / "logs" / "worker.log", environment))
