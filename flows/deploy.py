@@ -8,15 +8,12 @@ import copy
 import subprocess
 import sys
 import tempfile
+from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import yaml
-from prefect.client.orchestration import get_client
-from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterState, FlowRunFilterStateType
-from prefect.client.schemas.objects import StateType
-from prefect.states import Crashed
 
 from flows.automations import automate
 from vsat.config import load_region
@@ -25,16 +22,45 @@ PROJECT = Path(__file__).parents[1]
 POOL = "vsat"
 TEMPLATE_FILE, TEMPLATE_HOME = "regions/demo.yaml", "var/demo"  # as prefect.yaml writes them
 TRIAL_PENDING_WITHIN = timedelta(seconds=60)
+TRAINING = "flows.train.train"
 BACKFILL_PRIORITY = "5"  # behind the default queue's 1: the night is never late for a backfill
 
 
-def deployments(template: dict[str, Any], region: Path, *, every_s: int | None = None) -> list[dict[str, Any]]:
-    """The deployments of prefect.yaml for one region; with `every_s` nightly runs on an interval instead of by cron."""
+@dataclass(frozen=True)
+class Pools:
+    """Where runs are done.
+
+    Attributes:
+        kind: of the pools: process, or kubernetes.
+        template: file of the pool's base job template; none for Prefect's own.
+        gpu: name of a second pool, in which models are trained; "" for the same one.
+        gpu_template: of that pool.
+    """
+
+    kind: str = "process"
+    template: Path | None = None
+    gpu: str = ""
+    gpu_template: Path | None = None
+
+
+def deployments(
+    template: dict[str, Any], region: Path, *, every_s: int | None = None, gpu_pool: str = ""
+) -> list[dict[str, Any]]:
+    """The deployments of prefect.yaml for one region.
+
+    Args:
+        template: the content of prefect.yaml.
+        region: its file.
+        every_s: nightly runs on this interval instead of by cron.
+        gpu_pool: the pool that trains, "" for the one of all.
+    """
     made: list[dict[str, Any]] = copy.deepcopy(template["deployments"])
     wanted = load_region(region)
     for deployment in made:
         deployment["name"] = wanted.name
-        deployment["parameters"] = _placed(deployment["parameters"], str(region.resolve()), str(wanted.home))
+        deployment["parameters"] = _placed(deployment["parameters"], str(region.absolute()), str(wanted.home))
+        if gpu_pool and deployment["entrypoint"] == TRAINING:
+            deployment["work_pool"] = {"name": gpu_pool, "work_queue_name": "default"}
         if every_s and "schedules" in deployment:
             deployment["schedules"] = [{"interval": every_s, "slug": "nightly"}]
     return made
@@ -51,20 +77,16 @@ def _placed(value: Any, file: str, home: str) -> Any:
     return home + value.removeprefix(TEMPLATE_HOME) if str(value).startswith(TEMPLATE_HOME + "/") else value
 
 
-def deploy(regions: list[Path], *, every_s: int | None = None, alone: bool = False) -> None:
-    """Work pool, queues and deployments exist afterwards, on the server that PREFECT_API_URL names.
-
-    Args:
-        regions: region files.
-        every_s: run nightly every so many seconds.
-        alone: no worker is up yet, so that runs which seem to be at work are not.
-    """
-    if alone:
-        end_orphans()
+def deploy(regions: list[Path], *, every_s: int | None = None, pools: Pools = Pools()) -> None:
+    """Work pools, queues and deployments exist afterwards, on the server that PREFECT_API_URL names."""
     template = yaml.safe_load((PROJECT / "prefect.yaml").read_text("utf-8"))
-    template["deployments"] = [one for path in regions for one in deployments(template, path, every_s=every_s)]
+    template["deployments"] = [
+        one for path in regions for one in deployments(template, path, every_s=every_s, gpu_pool=pools.gpu)
+    ]
     template["pull"] = [{"prefect.deployments.steps.set_working_directory": {"directory": str(PROJECT)}}]
-    _prefect("work-pool", "create", POOL, "--type", "process", "--overwrite")
+    _create_pool(POOL, pools.kind, pools.template)
+    if pools.gpu:
+        _create_pool(pools.gpu, pools.kind, pools.gpu_template)
     _prefect(
         "work-queue",
         "create",
@@ -87,20 +109,9 @@ def deploy(regions: list[Path], *, every_s: int | None = None, alone: bool = Fal
         automate()
 
 
-def end_orphans() -> int:
-    """Runs that the last worker left behind are Crashed; returns how many.
-
-    Automations watch them only as long as the server is up: after an outage of both, a run that was Pending or Running
-    would hold the one place of its deployment for ever.
-    """
-    busy = FlowRunFilterState(
-        type=FlowRunFilterStateType(any_=[StateType.PENDING, StateType.RUNNING, StateType.CANCELLING])
-    )
-    with get_client(sync_client=True) as client:
-        left = client.read_flow_runs(flow_run_filter=FlowRunFilter(state=busy))
-        for run in left:
-            client.set_flow_run_state(run.id, Crashed(message="its worker went down with the server"), force=True)
-    return len(left)
+def _create_pool(name: str, kind: str, template: Path | None) -> None:
+    given = ["--base-job-template", str(template.resolve())] if template else []
+    _prefect("work-pool", "create", name, "--type", kind, *given, "--overwrite")
 
 
 def _prefect(*words: str, may_fail: bool = False) -> None:
@@ -113,6 +124,10 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("regions", nargs="+", type=Path)
     parser.add_argument("--every-s", type=int, default=None, help="run nightly every so many seconds")
-    parser.add_argument("--alone", action="store_true", help="no worker is up yet: runs left by the last one are ended")
+    parser.add_argument("--pool-type", default="process", help="process (default) or kubernetes")
+    parser.add_argument("--pool-template", type=Path, default=None, help="base job template of the pool")
+    parser.add_argument("--gpu-pool", default="", help="a second pool, in which models are trained")
+    parser.add_argument("--gpu-pool-template", type=Path, default=None, help="base job template of that pool")
     options = parser.parse_args()
-    deploy(options.regions, every_s=options.every_s, alone=options.alone)
+    chosen = Pools(options.pool_type, options.pool_template, options.gpu_pool, options.gpu_pool_template)
+    deploy(options.regions, every_s=options.every_s, pools=chosen)

@@ -30,7 +30,8 @@ def generate(region: str, start: date, end: date, day: date | None = None, polic
         start: first date.
         end: last date.
         day: as of which day (UTC); by default that of the run.
-        policy: missing makes what is missing or stale, skip only what is missing, replace all.
+        policy: missing makes what is missing or stale, skip only what is missing, replace all, new-version what is
+            missing or stale under a higher version, beside the image that is there.
     """
     wanted, asof = begin(region), day or run_day()
     try:

@@ -15,7 +15,7 @@ from vsat.io.ledger import lease
 from vsat.stages.sample import SampleOptions, finish_sample, plan_sample, plan_survey
 from vsat.stages.sample_report import markdown
 from vsat.stages.shards import sample_one
-from vsat.stages.survey import survey_one
+from vsat.stages.survey import light, survey_one
 
 survey_tiles = coarse(survey_one, name="survey tiles")
 write_shards = coarse(sample_one, name="write shards")
@@ -49,7 +49,7 @@ def sample(
     try:
         with lease(Path(out), "sample", wait_s=TURN_S):
             surveys = plan_survey(wanted, Path(out), options)
-            work(survey_tiles, surveys, region=wanted[0], of="tiles to survey")
+            work(survey_tiles, [light(job) for job in surveys], region=wanted[0], of="tiles to survey")
             plan = plan_sample(surveys, Path(out), options)
             receipts = work(write_shards, (*plan.mending, *plan.jobs), region=wanted[0], of="shards of patches")
             report = finish_sample(Path(out), options, plan, receipts)

@@ -1,13 +1,16 @@
 """What all flows share: how tasks run and retry, a run's day and artifacts, and how an outcome becomes a state."""
 
+import json
 import logging
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from datetime import date
 from pathlib import Path
 from typing import Any, TypeVar, cast
 from uuid import UUID
 
+import httpx
 from prefect import Task, task
 from prefect.artifacts import (
     create_link_artifact,
@@ -17,6 +20,8 @@ from prefect.artifacts import (
     update_progress_artifact,
 )
 from prefect.cache_policies import NO_CACHE
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.actions import ArtifactUpdate
 from prefect.client.schemas.objects import State, TaskRun
 from prefect.context import FlowRunContext
 from prefect.futures import PrefectFuture, as_completed
@@ -26,16 +31,18 @@ from prefect.states import Completed, Failed
 from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 from prefect.tasks import exponential_backoff
 from prefect.utilities.annotations import quote
+from pydantic import BaseModel
 
 from flows.clock import run_day
 from flows.events import tell_images
 from vsat.config import Region, load_region
-from vsat.errors import AccessError, ExitCode, InputError, VsatError
+from vsat.errors import AccessError, DiskFull, ExitCode, InputError, StoreError, VsatError
 from vsat.settings import Settings, find_region
 from vsat.stages.map_page import MAP
 from vsat.stages.pool import each
 from vsat.stages.report import RunReport, markdown, tile_date_table
 
+log = logging.getLogger(f"vsat.{__name__}")  # lines of vsat's reach the run's logs
 Job = TypeVar("Job")
 Result = TypeVar("Result")
 
@@ -51,6 +58,8 @@ STATES: dict[ExitCode, tuple[Callable[..., State[Any]], str]] = {
     ExitCode.CATALOGUE_DOWN: (Failed, "CatalogueDown"),
     ExitCode.NO_SCENES: (Completed, "NoScenes"),
     ExitCode.ALL_CLOUDY: (Completed, "AllCloudy"),
+    ExitCode.ACCESS_REFUSED: (Failed, "AccessRefused"),
+    ExitCode.DISK_FULL: (Failed, "DiskFull"),
 }
 
 
@@ -66,12 +75,17 @@ def begin(region: str) -> Region:
 
 
 def runner() -> TaskRunner[PrefectFuture[Any]]:
-    """Tasks run on threads of the flow's process, as many as VSAT_WORKERS says."""
-    return cast(TaskRunner[PrefectFuture[Any]], ThreadPoolTaskRunner(max_workers=Settings.from_environment().workers))
+    """Tasks run on threads of the flow's process, as many as VSAT_WORKERS says; or all, where a Dask cluster does the work.
+
+    A task then only hands its jobs to the cluster and waits.
+    """
+    settings = Settings.from_environment()
+    threads = MOST_TASKS if settings.dask_scheduler else settings.workers
+    return cast(TaskRunner[PrefectFuture[Any]], ThreadPoolTaskRunner(max_workers=threads))
 
 
 def coarse(one: Callable[[Job], Result], *, name: str, retries: int = 0) -> Task[[Sequence[Job]], list[Result]]:
-    """A task that does a list of jobs with `one`, one after the other.
+    """A task that does a list of jobs with `one`, one after the other, or on the cluster that VSAT_DASK_SCHEDULER names.
 
     Args:
         one: does one job; a function that knows no Prefect.
@@ -91,9 +105,9 @@ def coarse(one: Callable[[Job], Result], *, name: str, retries: int = 0) -> Task
 
 
 def is_worth_retrying(task: Task[..., Any], run: TaskRun, state: State[Any]) -> bool:
-    """False for what fails alike at the next try: bad input, refused credentials."""
+    """False for what fails alike at the next try: bad input, refused credentials, a full disk."""
     failure = state.result(raise_on_failure=False)
-    return not isinstance(failure, InputError | AccessError)
+    return not isinstance(failure, InputError | AccessError | DiskFull)
 
 
 def work(
@@ -156,9 +170,30 @@ def progress(region: Region, what: str, description: str) -> Callable[[int, int]
     artifact = cast(UUID, create_progress_artifact(0.0, key=key_of(region, what), description=description))
 
     def move(done: int, total: int) -> None:
-        update_progress_artifact(artifact, progress=100.0 * done / total)
+        with shown_or_not():
+            update_progress_artifact(artifact, progress=100.0 * done / total)
 
     return move
+
+
+def table(region: Region, what: str, description: str) -> Callable[[list[dict[str, str]]], None]:
+    """An empty table artifact; call what is returned with its rows."""
+    artifact = cast(UUID, create_table_artifact([], key=key_of(region, what), description=description))
+
+    def fill(rows: list[dict[str, str]]) -> None:
+        with shown_or_not(), get_client(sync_client=True) as client:
+            client.update_artifact(artifact, ArtifactUpdate(data=json.dumps(rows)))
+
+    return fill
+
+
+@contextmanager
+def shown_or_not() -> Iterator[None]:
+    """A server that is away for a while costs a picture of the work, not the work."""
+    try:
+        yield
+    except httpx.HTTPError as error:
+        log.warning("an artifact was not updated: %s", error or type(error).__name__)
 
 
 def key_of(region: Region, what: str) -> str:
@@ -177,7 +212,11 @@ def tell(region: Region, report: RunReport) -> State[Any]:
         key=key_of(region, f"{report.verb}-report"),
         description=f"{report.verb} for {report.day}",
     )
-    table = tile_date_table(region)
+    try:
+        table = tile_date_table(region)
+    except StoreError as error:  # a full disk, or whatever has just ended the run: the state says so
+        log.warning("no table of images: %s", error)
+        table = []
     if table:
         create_table_artifact(table, key=key_of(region, "images"), description="virtual images by date and tile")
     create_link_artifact(*map_of(region), key=key_of(region, "map"), description="where the images can be looked at")
@@ -196,18 +235,22 @@ def map_of(region: Region) -> tuple[str, str]:
     """Link and text: the region in the viewer that VSAT_VIEWER_URL names, else the page beside its images."""
     viewer = os.environ.get("VSAT_VIEWER_URL", "").strip().rstrip("/")
     page = region.home / "images" / MAP
-    return (f"{viewer}/?region={region.name}" if viewer else page.as_uri()), f"map of {region.name}"
+    link = page.as_uri() if isinstance(page, Path) else str(page)
+    return (f"{viewer}/?region={region.name}" if viewer else link), f"map of {region.name}"
 
 
 def run_name() -> str:
     """`nightly demo 2024-05-02`: the flow, what it is about, the days."""
     context = FlowRunContext.get()
     given = dict(flow_run.parameters)
+    form = given.get("request", {})
+    given |= form.model_dump() if isinstance(form, BaseModel) else form
     days = [str(given[name]) for name in ("start", "end", "day") if given.get(name)] or [str(run_day())]
     flow = context.flow.name if context and context.flow else "run"
     about = [given["region"]] if "region" in given else [*given.get("regions", ()), *given.get("sources", ())]
     about = about or [given[name] for name in ("out",) if name in given]
-    return " ".join([flow, *(Path(str(one)).stem for one in about), *days])
+    dry = ["dry run"] if given.get("dry_run") else []
+    return " ".join([flow, *(Path(str(one)).stem for one in about), *days, *dry])
 
 
 def exit_code(state: State[Any]) -> ExitCode:

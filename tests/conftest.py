@@ -6,6 +6,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from object_store import ObjectStore, serving
+
+from vsat.objects import ObjectPath, place_of
 
 SHARED = Path(os.environ.get("VSAT_SHARED", Path(__file__).parents[2] / "shared"))
 LOOPBACK = {"127.0.0.1", "::1", "localhost"}
@@ -57,3 +60,18 @@ def clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.
             monkeypatch.delenv(name)
     monkeypatch.setenv("NETRC", str(tmp_path_factory.getbasetemp() / "no-netrc"))
     yield
+
+
+@pytest.fixture(scope="session")
+def object_store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ObjectStore]:
+    """A real S3 server on loopback; skips where there is none."""
+    with serving(tmp_path_factory.mktemp("object-store")) as store:
+        yield store
+
+
+@pytest.fixture
+def bucket(object_store: ObjectStore, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> ObjectPath:
+    """An empty place in a bucket, with what reaches it in the environment."""
+    for name, value in object_store.environment.items():
+        monkeypatch.setenv(name, value)
+    return place_of(f"s3://{object_store.bucket}/{abs(hash(request.node.nodeid)):x}")

@@ -21,7 +21,7 @@ from vsat.io.archive import withhold
 
 VERBS = [
     "init", "check", "plan", "fetch", "generate", "fill", "sample", "evaluate", "backfill", "nightly", "status", "verify",
-    "demo", "up",
+    "demo", "up", "down", "doctor",
 ]  # fmt: skip
 Vsat = Callable[..., tuple[int, str, str]]
 
@@ -125,6 +125,8 @@ def test_from_plan_to_verify(run: Vsat, region_file: Path) -> None:
 
     night = told(run, "nightly", region_file, "--day", END)
     assert night["fetch"]["fetched"] == planned["scenes"]["to_fetch"] - part["fetch"]["fetched"]
+    dry = told(run, "backfill", region_file, "--day", END, "--method", "whittaker", "--dry-run")
+    assert (dry["scenes"], dry["images"], dry["image_seconds"]) == (0, 7, None)
     again = told(run, "backfill", region_file, "--day", END, "--policy", "skip")
     assert (again["fetch"]["fetched"], again["generate"]["images"]) == (0, [])
 
@@ -160,6 +162,7 @@ def test_progress_is_plain_lines_where_there_is_no_terminal(run: Vsat, tmp_path:
         (["fetch", "REGION", "--start", "yesterday"], "'yesterday' is not a day"),
         (["fetch", "REGION", "--start", "2023-06-02", "--end", "2023-06-01"], "2023-06-02 is after 2023-06-01"),
         (["backfill", "REGION", "--start", "2020-01-01", "--end", "2020-02-01"], "is in the region's period"),
+        (["backfill", "REGION", "--method", "magic"], "'magic' is no method: choose among region, nearest, linear"),
         (["fill", "REGION", "--every", "5", "--out", "out.tif"], "neither .nc nor .zarr"),
         (["generate", "REGION", "--policy", "perhaps"], "perhaps"),
         (["fetch"], "REGION"),

@@ -36,8 +36,10 @@ def test_the_outcomes_that_are_told_apart_have_codes_of_their_own() -> None:
         "CatalogueDown": ExitCode.CATALOGUE_DOWN,
         "NoScenes": ExitCode.NO_SCENES,
         "AllCloudy": ExitCode.ALL_CLOUDY,
+        "AccessError": ExitCode.ACCESS_REFUSED,
+        "DiskFull": ExitCode.DISK_FULL,
     }
-    assert [code.value for code in ExitCode] == list(range(6))
+    assert [code.value for code in ExitCode] == list(range(8))
 
 
 def test_a_refusal_of_access_is_a_failed_read() -> None:

@@ -224,7 +224,7 @@ def test_jobs_and_reports_are_plain_values(region: Region) -> None:
 def test_cluster_gives_what_threads_give(region: Region, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     here = fetch(region, START, END)
     there = region.model_copy(update={"store": tmp_path / "other"})
-    options = {"processes": False, "dashboard_address": None, "protocol": "tcp", "host": "127.0.0.1"}
+    options = {"processes": False, "dashboard_address": "127.0.0.1:0", "protocol": "tcp", "host": "127.0.0.1"}
     told: list[int] = []
     with LocalCluster(n_workers=1, threads_per_worker=2, **options) as cluster:
         monkeypatch.setenv("VSAT_DASK_SCHEDULER", cluster.scheduler_address)

@@ -20,16 +20,18 @@ TEXTS = sorted(
 FLOORS = (
     ("vsat.errors", "vsat.hls"),
     ("vsat.core",),
-    ("vsat.document", "vsat.methods", "vsat.settings", "vsat.config", "vsat.starter"),
+    ("vsat.document", "vsat.methods", "vsat.objects", "vsat.fields", "vsat.settings", "vsat.config", "vsat.starter"),
     ("vsat.io", "vsat.model"),
     ("vsat.stages",),
-    ("vsat.__init__", "vsat.viewer", "vsat.stack", "vsat.terminal", "vsat.learning", "vsat.cli"),
+    ("vsat.__init__", "vsat.viewer", "vsat.processes", "vsat.stack", "vsat.doctor"),
+    ("vsat.terminal", "vsat.learning", "vsat.operating", "vsat.cli"),
     ("flows",),
 )
 PRINTING = (
     "vsat.cli",
     "vsat.terminal",
     "vsat.learning",
+    "vsat.operating",
     "vsat.io.servers",
 )  # the latter to the pipe of its parent process
 CORE_MAY_IMPORT = {"affine", "numba", "numpy", "odc", "pyproj", "scipy", "scoringrules", "shapely", "skimage", "vsat"}

@@ -1,5 +1,6 @@
 """The flows on Prefect's own test server: states, exit codes, artifacts, retries. One server for the session."""
 
+import json
 import os
 from collections.abc import Iterator
 from datetime import date, timedelta
@@ -67,6 +68,27 @@ def test_a_night_ends_completed_with_report_table_and_progress(region_file: Path
     assert {artifact.data for artifact in artifacts("tiny-progress")} == {100.0}
 
 
+def test_a_night_on_a_dask_cluster_is_the_same_night(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from distributed import LocalCluster
+
+    from flows.generate import generate
+    from flows.nightly import nightly
+
+    file = tiny(tmp_path)
+    options: dict[str, Any] = {"processes": False, "dashboard_address": "127.0.0.1:0", "protocol": "tcp"}
+    with LocalCluster(n_workers=1, threads_per_worker=2, host="127.0.0.1", **options) as cluster:
+        monkeypatch.setenv("VSAT_DASK_SCHEDULER", cluster.scheduler_address)
+        state = nightly(str(file), END, return_state=True)
+        done = {str(one[0]).rpartition("-")[0] for one in cluster.scheduler.transition_log}
+    assert state.name == "Completed" and "7 images made" in str(state.message)
+    assert done == {"fetch_one", "generate_one"}
+
+    monkeypatch.setattr("vsat.stages.cluster.CONNECT_S", 1.0)  # the cluster is gone
+    state = generate(str(file), START, END, END, "replace", return_state=True)
+    assert (state.name, state.type.value) == ("WorkFailed", "FAILED")
+    assert "no Dask scheduler" in str(artifacts("tiny-generate-report")[0].data)
+
+
 def run_of(state: Any) -> Any:
     from prefect.client.orchestration import get_client
 
@@ -109,9 +131,42 @@ def test_fetch_then_generate_then_backfill(tmp_path: Path) -> None:
     assert f"{scenes} scenes fetched" in str(state.message)
     assert generate(str(file), START, date(2023, 5, 12), END, "skip", return_state=True).name == "Completed"
     assert sum(region_status(load_region(file))["images"].values()) == 2
-    assert backfill(str(file), START, END, "missing", return_state=True).name == "Completed"
+    asked: Any = {"start": "2023-05-01", "end": "2023-06-30"}  # as a form or a command line gives it
+    state = backfill(str(file), asked | {"dry_run": True}, return_state=True)
+    assert (state.name, run_of(state).name) == ("Completed", "backfill tiny 2023-05-01 2023-06-30 dry run")
+    assert "7 to make by linear, 0 stay as they are" in artifacts("tiny-backfill-estimate")[0].data
+    assert sum(region_status(load_region(file))["images"].values()) == 2
+    state = backfill(str(file), asked, return_state=True)
+    assert (state.name, run_of(state).name) == ("Completed", "backfill tiny 2023-05-01 2023-06-30")
     assert region_status(load_region(file))["images"] == {"final": 7}
     assert artifacts("tiny-backfill-progress")[0].data == 100.0
+    (table,) = artifacts("tiny-backfill-months")
+    assert [row["month"] for row in json.loads(table.data)] == ["2023-05", "2023-06"]
+    assert "images done (4, " in json.loads(table.data)[0]["33UVP"]
+
+
+@pytest.mark.parametrize(
+    ("asked", "told"),
+    [
+        ({"start": "2023-06-01", "end": "2023-05-01"}, "the first day (2023-06-01) is after the last (2023-05-01)"),
+        ({"start": "2023-05-01", "end": "2023-06-01", "method": "magic"}, "'magic' is no method"),
+    ],
+)
+def test_a_form_that_makes_no_sense_ends_in_words(region_file: Path, asked: Any, told: str) -> None:
+    from flows.backfill import backfill
+
+    state = backfill(str(region_file), asked, return_state=True)
+    assert state.is_failed() and told in str(state.message)
+
+
+def test_a_server_that_is_away_costs_no_work(caplog: pytest.LogCaptureFixture) -> None:
+    import httpx
+
+    from flows.settings import shown_or_not
+
+    with shown_or_not():
+        raise httpx.ConnectError("refused")
+    assert "an artifact was not updated: refused" in caplog.text
 
 
 def test_no_scenes_and_all_cloudy_are_answers_and_a_dead_catalogue_is_a_failure(tmp_path: Path) -> None:

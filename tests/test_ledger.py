@@ -3,6 +3,7 @@
 import multiprocessing
 import sqlite3
 import sys
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import date
@@ -11,6 +12,7 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from watched import until_waited_for
 
 from vsat.errors import StoreError
 from vsat.io.ledger import SCHEMA, Ledger, Receipt, lease
@@ -115,7 +117,7 @@ def test_newer_and_foreign_files_are_refused(tmp_path: Path) -> None:
         pass
     with sqlite3.connect(newer) as other:
         other.execute(f"PRAGMA user_version = {SCHEMA + 1}")
-    with pytest.raises(StoreError, match="version 2"):
+    with pytest.raises(StoreError, match=f"version {SCHEMA + 1}"):
         Ledger(newer)
     foreign.write_bytes(b"not a database" * 100)
     with pytest.raises(StoreError, match=r"foreign\.sqlite"):
@@ -145,3 +147,22 @@ def test_lease_has_one_holder_and_ends_with_it(tmp_path: Path) -> None:
         pass
     with lease(tmp_path, "fetch"):
         pass
+
+
+def test_who_waits_for_a_lease_is_next(tmp_path: Path) -> None:
+    """A holder that asks again at once would else win every time: it has no pause between two tries."""
+    order: list[str] = []
+
+    def night() -> None:
+        with lease(tmp_path, "fetch", wait_s=60):
+            order.append("night")
+
+    waiting = threading.Thread(target=night)
+    for stretch in range(6):
+        with lease(tmp_path, "fetch", wait_s=60):
+            order.append(f"stretch {stretch}")
+            if stretch == 1:
+                waiting.start()
+                until_waited_for(tmp_path / ".fetch.next.lock")
+    waiting.join()
+    assert order == ["stretch 0", "stretch 1", "night", *(f"stretch {stretch}" for stretch in range(2, 6))]

@@ -18,11 +18,12 @@ import requests
 
 from regions import tiny
 from vsat.config import load_region
+from vsat.doctor.server import server_findings
 from vsat.errors import VsatError
 from vsat.stack import stack
 from vsat.stages.status import region_status
 
-pytestmark = [pytest.mark.flow, pytest.mark.slow, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.flow, pytest.mark.slow, pytest.mark.timeout(400)]
 SHOWN = {"tiny-nightly-report", "tiny-images", "tiny-progress", "tiny-map"}
 
 
@@ -35,10 +36,16 @@ class Up:
     region: Path
     process: subprocess.Popen[str]
 
+    @property
+    def auth(self) -> tuple[str, str]:
+        name, _, password = (self.folder / "auth").read_text().strip().partition(":")
+        return name, password
+
     def ask(self, what: str, **body: Any) -> list[dict[str, Any]]:
-        token = requests.get(f"{self.api}/csrf-token", params={"client": "test"}, timeout=20).json()["token"]
+        given: dict[str, Any] = {"auth": self.auth, "timeout": 20}
+        token = requests.get(f"{self.api}/csrf-token", params={"client": "test"}, **given).json()["token"]
         headers = {"Prefect-Csrf-Client": "test", "Prefect-Csrf-Token": token}
-        answer = requests.post(f"{self.api}/{what}/filter", json=body, headers=headers, timeout=20)
+        answer = requests.post(f"{self.api}/{what}/filter", json=body, headers=headers, **given)
         answer.raise_for_status()
         found: list[dict[str, Any]] = answer.json()
         return found
@@ -88,9 +95,11 @@ def until(wanted: Callable[[], Any], seconds: float, what: str) -> Any:
 
 def test_a_schedule_fires_and_a_backfill_started_from_its_deployment_finishes(up: Up) -> None:
     command = [sys.executable, "-m", "prefect", "--no-prompt", "deployment", "run", "backfill/tiny"]
-    environment = dict(os.environ) | {"PREFECT_API_URL": up.api, "PREFECT_HOME": str(up.folder / "client")}
-    given = ["-p", "start=2023-05-01", "-p", "end=2023-05-20", "-p", "policy=replace"]
-    subprocess.run([*command, *given], env=environment, check=True, capture_output=True, timeout=60)
+    environment = dict(os.environ) | {
+        "PREFECT_PROFILES_PATH": str(up.folder / "profiles.toml"), "PREFECT_HOME": str(up.folder / "client"),
+    }  # fmt: skip
+    request = json.dumps({"start": "2023-05-01", "end": "2023-05-20", "policy": "replace"})
+    subprocess.run([*command, "-p", f"request={request}"], env=environment, check=True, capture_output=True, timeout=60)
 
     night = until(lambda: up.runs("nightly", "COMPLETED"), 100, "a scheduled night")[0]
     past = until(lambda: up.runs("backfill", "COMPLETED"), 60, "the backfill")[0]
@@ -100,7 +109,7 @@ def test_a_schedule_fires_and_a_backfill_started_from_its_deployment_finishes(up
     assert abs(late.total_seconds()) < 60
     assert night["name"].startswith("nightly tiny 20")
     assert up.keys(night) >= SHOWN
-    assert up.keys(past) >= {"tiny-backfill-report", "tiny-backfill-progress"}
+    assert up.keys(past) >= {"tiny-backfill-report", "tiny-backfill-progress", "tiny-backfill-months"}
     assert past["work_queue_name"] == "backfill"
     assert up.runs("nightly", "FAILED") == up.runs("backfill", "FAILED") == []
     status = region_status(load_region(up.region))
@@ -154,9 +163,13 @@ def test_deployments_are_forms_of_dates_and_choices_and_one_run_at_a_time(up: Up
     made = {one["name"] + "/" + one["entrypoint"]: one for one in up.ask("deployments")}
     verbs = ("backfill", "evaluate", "fetch", "generate", "nightly", "sample", "train")
     assert sorted(made) == [f"tiny/flows.{verb}.{verb}" for verb in verbs]
-    form = made["tiny/flows.backfill.backfill"]["parameter_openapi_schema"]["properties"]
-    assert form["start"]["format"] == "date"
-    assert "replace" in json.dumps(form["policy"])
+    form = made["tiny/flows.backfill.backfill"]["parameter_openapi_schema"]["definitions"]["BackfillRequest"]
+    fields = form["properties"]
+    assert form["required"] == ["start", "end"] and fields["start"]["format"] == "date"
+    assert fields["policy"]["enum"] == ["missing", "skip", "replace", "new-version"]
+    assert "blend+scene" in fields["method"]["enum"] and fields["method"]["default"] == "region"
+    assert fields["dry_run"]["type"] == "boolean"
+    assert all(field["title"] and field["description"] for field in fields.values())
     for one in made.values():
         assert one["concurrency_limit"] == 1 or one["global_concurrency_limit"]["limit"] == 1
         assert one["concurrency_options"]["collision_strategy"] == "ENQUEUE"
@@ -171,10 +184,62 @@ def test_deployments_are_forms_of_dates_and_choices_and_one_run_at_a_time(up: Up
 
 
 def test_a_page_of_another_site_cannot_read_or_start_anything(up: Up) -> None:
-    answer = requests.post(f"{up.api}/flow_runs/filter", json={}, headers={"Origin": "http://evil.test"}, timeout=20)
+    given: dict[str, Any] = {"headers": {"Origin": "http://evil.test"}, "timeout": 20, "auth": up.auth}
+    answer = requests.post(f"{up.api}/flow_runs/filter", json={}, **given)
     assert answer.status_code == 403
     assert "evil" not in answer.headers.get("access-control-allow-origin", "")
     assert answer.headers.get("access-control-allow-origin") != "*"
+
+
+def test_nobody_is_let_in_without_the_password_which_lies_where_its_owner_alone_can_read(up: Up) -> None:
+    for path in ("admin/version", "flows/", "csrf-token?client=x", "work_pools/vsat"):
+        assert requests.get(f"{up.api}/{path}", timeout=20).status_code == 401
+        assert requests.get(f"{up.api}/{path}", auth=("vsat", "wrong"), timeout=20).status_code == 401
+    assert requests.get(f"{up.api}/admin/version", auth=up.auth, timeout=20).ok
+    password = up.auth[1].encode()
+    assert len(password) > 30
+    files = {path for path in up.folder.rglob("*") if path.is_file() and password in path.read_bytes()}
+    assert files == {up.folder / "auth", up.folder / "profiles.toml"}  # no log, no database
+    assert {path.stat().st_mode & 0o777 for path in files} == {0o600}
+    for pid in children_of(up.folder):
+        assert password not in Path(f"/proc/{pid}/cmdline").read_bytes()
+
+
+def test_the_doctor_finds_a_stack_that_is_well_and_says_what_is_not(up: Up) -> None:
+    def levels() -> dict[str, str]:
+        found = server_findings(["tiny", "absent"], up.folder, lambda: datetime.now(UTC), 20)
+        return {one.name: one.level for one in found}
+
+    until(lambda: up.runs("nightly", "COMPLETED"), 100, "a scheduled night")
+    assert levels() == {
+        "server": "ok", "worker": "ok", "tiny: schedule": "ok", "tiny: last run": "ok", "absent: schedule": "error",
+    }  # fmt: skip
+
+
+def test_what_dies_is_started_again(up: Up) -> None:
+    before = {path.parent.name for path in Path("/proc").glob("[0-9]*/cmdline")}
+    for part in ("server", "worker"):
+        (pid,) = [pid for pid in children_of(up.folder) if f"{part}\0start".encode() in cmdline(pid)]
+        os.kill(pid, signal.SIGKILL)
+
+    def again() -> bool:
+        alive = {part for pid in children_of(up.folder) for part in ("server", "worker")
+                 if f"{part}\0start".encode() in cmdline(pid) and str(pid) not in before}  # fmt: skip
+        try:
+            return alive == {"server", "worker"} and requests.get(f"{up.api}/health", timeout=2).ok
+        except requests.RequestException:
+            return False
+
+    until(again, 120, "another server and another worker")
+    known = {run["id"] for run in up.runs("nightly", "COMPLETED")}
+    until(lambda: {run["id"] for run in up.runs("nightly", "COMPLETED")} - known, 150, "a night after that")
+
+
+def cmdline(pid: int) -> bytes:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return b""
 
 
 def test_vsat_lines_reach_the_logs_of_a_run(up: Up) -> None:
@@ -209,10 +274,10 @@ def children_of(folder: Path) -> list[int]:
 def test_children_die_with_a_parent_that_is_killed(tmp_path: Path) -> None:
     script = f"""
 import os, pathlib, sys, time
-from vsat.stack import child
-sleep = [sys.executable, "-c", "import time; time.sleep(100)"]
-with child(sleep, pathlib.Path({str(tmp_path / "log")!r}), dict(os.environ)) as it:
-    print(it.pid, flush=True)
+from vsat.processes import Part, running
+sleep = (sys.executable, "-c", "import time; time.sleep(100)")
+with running(Part("sleep", sleep, dict(os.environ), pathlib.Path({str(tmp_path / "log")!r}))) as it:
+    print(it.process.pid, flush=True)
     time.sleep(100)
 """
     with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True) as parent:

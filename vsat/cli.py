@@ -11,6 +11,7 @@ import typer
 
 from vsat.errors import ExitCode, InputError, VsatError
 from vsat.learning import evaluate, fill, sample, train
+from vsat.operating import doctor, down, up
 from vsat.terminal import (
     AsOf,
     End,
@@ -32,10 +33,12 @@ from vsat.terminal import (
     tell,
     tell_run,
     today,
+    unit_stages,
 )
 
 EPILOG = (
-    "Exit codes: 0 done, 1 some work failed, 2 the input cannot be used, 3 catalogue down, 4 no scenes, 5 all cloudy. "
+    "Exit codes: 0 done, 1 some work failed, 2 the input cannot be used, 3 catalogue down, 4 no scenes, 5 all cloudy, "
+    "6 access refused, 7 disk full. "
     "Every verb has an example: vsat VERB --help. With --json the result is one JSON object on standard output."
 )
 app = typer.Typer(
@@ -179,7 +182,7 @@ app.command(epilog="Example: vsat train --patches var/patches --init anydate --o
 app.command(epilog="Example: vsat evaluate cube.nc --json verdict.json --html verdict.html")(evaluate)
 
 
-@app.command(epilog="Example: vsat backfill regions/farm.yaml --start 2020-01-01 --end 2020-12-31")
+@app.command(epilog="Example: vsat backfill regions/farm.yaml --start 2020-01-01 --end 2020-12-31 --dry-run")
 def backfill(
     context: typer.Context,
     region: RegionFile,
@@ -188,16 +191,25 @@ def backfill(
     end: End = None,
     day: AsOf = None,
     policy: PolicyName = "missing",
+    method: Annotated[str | None, typer.Option(help="how gaps are filled; by default as the region says")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="only count, and estimate bytes and time")] = False,
     workers: Workers = None,
     as_json: Json = False,
 ) -> None:
-    """Fetch and make a past stretch of days, month by month. Stopped, it goes on where it was."""
+    """Fetch and make a past stretch of days, month by month. Stopped, the same command goes on where it was."""
     from vsat.stages.backfill import backfill as run
+    from vsat.stages.estimate import estimate
+    from vsat.stages.request import asked_for
 
     wanted, asof = region_of(region), day_of(day) if day else today()
-    with stages(context, workers) as (fetch_days, generate_days):
-        first, last = stretch(wanted, start, end)
-        report = run(wanted, first, last, asof, policy=policy, fetch=fetch_days, generate=generate_days)
+    first, last = stretch(wanted, start, end)
+    asked = asked_for(first, last, policy=policy, method=method, dry_run=dry_run)
+    if asked.dry_run:
+        told = estimate(wanted, asked, asof, workers=workers)
+        tell(told, as_json, told.text())
+        return
+    with unit_stages(context, workers) as run_jobs:
+        report = run(wanted, asked, asof, run=run_jobs)
     tell_run(report, as_json)
 
 
@@ -242,27 +254,9 @@ def demo(region: RegionFile = "regions/demo.yaml", as_json: Json = False) -> Non
     tell(report, as_json, report.text())
 
 
-@app.command(epilog="Example: vsat up regions/demo.yaml, then open the address it prints")
-def up(
-    regions: Annotated[list[str], typer.Argument(help="region files, or names in regions/", metavar="REGION...")],
-    *,
-    folder: Annotated[Path, typer.Option(help="where the server keeps its state and its logs")] = Path("var/stack"),
-    port: Annotated[int, typer.Option(help="of the server on 127.0.0.1; 0 takes a free one")] = 4200,
-    every_s: Annotated[int | None, typer.Option(min=10, help="for a trial: a night every so many seconds")] = None,
-) -> None:
-    """Start Prefect server, worker and the regions' deployments on this machine; Ctrl-C stops them all."""
-    from vsat.stack import stack, wait_until_stopped
-
-    names, files = [region_of(text).name for text in regions], [file_of(text) for text in regions]
-    typer.echo("starting; the first time this takes half a minute", err=True)
-    with stack(files, folder, port=port, every_s=every_s) as running:
-        command = f"PREFECT_API_URL={running.api} {Path(sys.executable).with_name('prefect')} deployment run"
-        typer.echo(
-            f"Prefect   {running.ui}\nlogs      {running.log_folder}\nnightly   07:30 UTC, for {', '.join(names)}"
-        )
-        typer.echo(f"now       {command} nightly/{names[0]}")
-        typer.echo(f"past      {command} backfill/{names[0]} -p start=2023-01-01 -p end=2023-03-31\nCtrl-C stops all")
-        wait_until_stopped()
+app.command(epilog="Example: vsat up regions/demo.yaml --detach, then open the address it prints")(up)
+app.command(epilog="Example: vsat down")(down)
+app.command(epilog="Example: vsat doctor regions/demo.yaml")(doctor)
 
 
 if __name__ == "__main__":

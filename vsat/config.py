@@ -13,7 +13,6 @@ from urllib.parse import urlsplit
 
 from pydantic import (
     BaseModel,
-    BeforeValidator,
     ConfigDict,
     Field,
     StrictBool,
@@ -31,34 +30,15 @@ from vsat.core.grid import TileGrid, tiles_over
 from vsat.core.tiles import Square
 from vsat.document import explain, read_json, read_yaml
 from vsat.errors import InputError
+from vsat.fields import Day, Store, given_folder
 from vsat.hls import BANDS
 from vsat.methods import DEFAULT_METHOD, METHOD_PATTERN, METHODS
+from vsat.objects import StorePath
 
 Band = Literal["blue", "green", "red", "nir", "swir1", "swir2"]
 HLS_BEGINS = date(2013, 4, 11)
-
-
 _COLLECTION = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 _HOST = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]{0,252}[A-Za-z0-9])?(:\d{1,5})?")
-_DAY = re.compile(r"\d{4}-\d{2}-\d{2}")
-
-
-def _day(value: object) -> object:
-    """A date as YAML or JSON writes it. Left alone, pydantic would take 20240501 for a number of seconds."""
-    if isinstance(value, str) and _DAY.fullmatch(value):
-        return date.fromisoformat(value)
-    if type(value) is date:
-        return value
-    raise ValueError("a day is written as 2024-05-01")
-
-
-def _given_folder(value: Path, info: ValidationInfo) -> Path:
-    """Relative to the region file, where there is one."""
-    folder = (info.context or {}).get("folder")
-    return (Path(folder) / value.expanduser()).resolve() if folder else value
-
-
-Day = Annotated[date, BeforeValidator(_day)]
 
 
 class _Strict(BaseModel):
@@ -100,7 +80,7 @@ class Area(_Strict):
             return value
         if not isinstance(value, str | dict):
             raise ValueError("a GeoJSON geometry, or the path of a file that holds one, is needed")
-        found = str(_given_folder(Path(value), info)) if isinstance(value, str) else value
+        found = str(given_folder(Path(value), info)) if isinstance(value, str) else value
         _told(lambda: _geojson_area(found))
         return found
 
@@ -157,7 +137,7 @@ class Catalogue(_Strict):
     @field_validator("path")
     @classmethod
     def _from_file(cls, value: Path | None, info: ValidationInfo) -> Path | None:
-        return value and _given_folder(value, info)
+        return value and given_folder(value, info)
 
     @field_validator("collections")
     @classmethod
@@ -256,11 +236,7 @@ class Region(_Strict):
         pattern=METHOD_PATTERN,
         description=f"how gaps are filled: {', '.join(METHODS)}, or anydate:FOLDER; docs/log.md compares them",
     )
-    store: Path = Field(
-        default=Path("../var"),
-        validate_default=True,
-        description="the folder for everything made; the region's own is in it",
-    )
+    store: Store = Field(default=Path("../var"), validate_default=True, description="a folder, or s3://bucket/prefix")
     cloud: Cloud = Cloud()
     tiles: tuple[str, ...] | None = Field(
         default=None, min_length=1, description="only these MGRS tiles (33UVP) of those that the area touches"
@@ -272,11 +248,6 @@ class Region(_Strict):
         if len(set(value)) != len(value):
             raise ValueError("a band is named twice")
         return tuple(band for band in BANDS if band in value)
-
-    @field_validator("store")
-    @classmethod
-    def _from_file(cls, value: Path, info: ValidationInfo) -> Path:
-        return _given_folder(value, info)
 
     @field_validator("tiles")
     @classmethod
@@ -299,8 +270,8 @@ class Region(_Strict):
         return self
 
     @property
-    def home(self) -> Path:
-        """The folder that holds everything of this region: `<store>/<name>`."""
+    def home(self) -> StorePath:
+        """The place that holds everything of this region: `<store>/<name>`."""
         return self.store / self.name
 
     def grids(self) -> tuple[TileGrid, ...]:

@@ -12,6 +12,8 @@ class ExitCode(IntEnum):
     CATALOGUE_DOWN = 3
     NO_SCENES = 4
     ALL_CLOUDY = 5
+    ACCESS_REFUSED = 6
+    DISK_FULL = 7
 
 
 class VsatError(Exception):
@@ -55,6 +57,10 @@ class CatalogueDown(VsatError):
     exit_code = ExitCode.CATALOGUE_DOWN
 
 
+class ClusterDown(VsatError):
+    """The Dask cluster that is to do the work cannot be used; what was done before stays."""
+
+
 class NoScenes(VsatError):
     """The catalogue answered completely, and there is nothing in this area and period."""
 
@@ -74,6 +80,14 @@ class ReadError(VsatError):
 class AccessError(ReadError):
     """The server refuses our credentials: every further read from it would fail alike."""
 
+    exit_code = ExitCode.ACCESS_REFUSED
+
 
 class StoreError(VsatError):
     """What lies in a store contradicts its ledger: a missing, torn or altered object."""
+
+
+class DiskFull(StoreError):
+    """There is no room to write; what is finished stays, and every further write would fail alike."""
+
+    exit_code = ExitCode.DISK_FULL

@@ -102,16 +102,16 @@ def train(
     init: Annotated[str | None, typer.Option(help="begin with this checkpoint: a folder, a hub id, or anydate")] = None,
     optimizer: Annotated[str, typer.Option(help="sophia, adamw or muon")] = "sophia",
     lr: Annotated[
-        float | None, typer.Option(help="peak learning rate; by default the optimiser's own, a third of it with --init")
+        float | None, typer.Option(help="peak learning rate; by default the optimiser's own, a sixth of it with --init")
     ] = None,
-    steps: Annotated[int | None, typer.Option(min=1, help="of the optimiser; by default 4000, 600 with --init")] = None,
+    steps: Annotated[int | None, typer.Option(min=1, help="of the optimiser; by default 4000, 250 with --init")] = None,
     batch: Annotated[int, typer.Option(min=1, help="patches in a batch, of each process")] = 32,
     accumulate: Annotated[int, typer.Option(min=1, help="batches in a step")] = 1,
     bf16: Annotated[bool, typer.Option(help="matrix products in bfloat16")] = True,
     every: Annotated[
         int | None,
         typer.Option(
-            min=1, help="steps between two looks at the held-out set, and saves; by default 200, 50 with --init"
+            min=1, help="steps between two looks at the held-out set, and saves; by default 200, 25 with --init"
         ),
     ] = None,
     patience: Annotated[int | None, typer.Option(min=1, help="such looks without a gain, then stop")] = None,

@@ -1,73 +1,202 @@
-"""The local stack of `vsat up`: Prefect server, worker and deployments as child processes, all on 127.0.0.1."""
+"""The local stack of `vsat up`: Prefect server, worker and deployments as child processes, all on 127.0.0.1.
 
-import ctypes
+Everything of a stack lies in its folder: `auth` (the server's name and password, readable by its owner alone),
+`profiles.toml` (the same and the address, for `prefect` commands), `up.json` while it runs, `prefect/`, `logs/`.
+"""
+
+import json
 import os
-import signal
+import secrets
 import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass, field
 from pathlib import Path
+from urllib.parse import urlsplit
 
+import psutil
 import requests
 
-from vsat.errors import VsatError
+from vsat.errors import InputError, StoreError, VsatError
+from vsat.io.ledger import lease
+from vsat.processes import Part, Watched, end_marked, running
 
 POOL = "vsat"
+MARK = "VSAT_STACK"  # in the environment of every process of a stack: its folder
+AUTH, PROFILES, UP = "auth", "profiles.toml", "up.json"
 START_S = 120.0  # the server's first start makes its database: 10 to 20 seconds on two busy cores
-STOP_S = 15.0
+DOWN_S = 90.0
+_GIVEN_AUTH = "PREFECT_SERVER_API_AUTH_STRING"
+_GIVEN_DATABASE = "VSAT_POSTGRES"
 
 
 @dataclass(frozen=True)
 class Addresses:
-    """Where the stack answers, and the environment in which `prefect` commands reach it."""
+    """Where the stack answers, how `prefect` commands reach it, and what runs."""
 
     ui: str
     api: str
     log_folder: Path
-    environment: dict[str, str]
+    profiles: Path
+    environment: dict[str, str] = field(repr=False)
+    parts: tuple[Watched, ...] = field(repr=False)
 
 
 @contextmanager
 def stack(
-    regions: Sequence[Path], folder: Path, *, port: int = 4200, every_s: int | None = None
+    regions: Sequence[Path],
+    folder: Path,
+    *,
+    port: int = 4200,
+    every_s: int | None = None,
+    postgres: str | None = None,
 ) -> Iterator[Addresses]:
-    """A running server and worker with the four deployments of every region; all end with the block or this process.
+    """A running server and worker with the deployments of every region; all end with the block or this process.
 
     Args:
-        regions: region files; each gets deployments fetch, generate, nightly and backfill named after it.
-        folder: Prefect's home and the logs go here.
+        regions: region files; each gets its deployments, named after it.
+        folder: Prefect's home, the secret and the logs go here.
         port: of the server on 127.0.0.1; 0 takes a free one.
         every_s: run nightly every so many seconds instead of once a night.
+        postgres: URL of the server's database, without a password; by default VSAT_POSTGRES, else SQLite in `folder`.
 
     Raises:
+        InputError: a URL with a password in it, or a secret that others can read.
+        StoreError: a stack runs in this folder already.
         VsatError: the port is taken, or the server or a deployment did not come up; the message names the log.
     """
     folder = folder.resolve()
-    (folder / "logs").mkdir(parents=True, exist_ok=True)
-    port = _checked_port(port)
-    api = f"http://127.0.0.1:{port}/api"
-    environment = _environment(folder, api)
-    with ExitStack() as running:
-        server = [sys.executable, "-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port)]
-        process = running.enter_context(child(server, folder / "logs" / "server.log", environment))
-        _wait_for(f"{api}/health", process, folder / "logs" / "server.log")
+    logs = folder / "logs"
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    logs.mkdir(exist_ok=True)
+    with lease(folder, "up"), ExitStack() as ending:
+        end_marked(MARK, str(folder))  # flow runs that have outlived a stack that was killed
+        port = _checked_port(port)
+        api = f"http://127.0.0.1:{port}/api"
+        environment = _environment(folder, api, _secret(folder))
+        database = database_url(postgres, os.environ)
+        store = {"PREFECT_SERVER_DATABASE_CONNECTION_URL": database} if database else {}
+        prefect = (sys.executable, "-m", "prefect", "--no-prompt")
+        serve = (*prefect, "server", "start", "--host", "127.0.0.1", "--port", str(port))
+        server = ending.enter_context(
+            running(Part("the server", serve, environment | store, logs / "server.log", takes_all=True))
+        )
+        _wait_for(f"{api}/health", server)
         interval = ["--every-s", str(every_s)] if every_s else []
-        deploy = [
-            sys.executable,
-            "-m",
-            "flows.deploy",
-            "--alone",
-            *interval,
-            *(str(path.resolve()) for path in regions),
-        ]
-        _run(deploy, folder / "logs" / "deploy.log", environment)
-        worker = [sys.executable, "-m", "prefect", "--no-prompt", "worker", "start", "--pool", POOL]
-        running.enter_context(child(worker, folder / "logs" / "worker.log", environment))
-        yield Addresses(f"http://127.0.0.1:{port}", api, folder / "logs", environment)
+        deploy = [sys.executable, "-m", "flows.deploy", *interval, *(str(path.resolve()) for path in regions)]
+        _run(deploy, logs / "deploy.log", environment)
+        # this server and its worker are the only ones here: what it takes for running has died with those before
+        _run([sys.executable, "-m", "flows.resume"], logs / "deploy.log", environment)
+        work = (*prefect, "worker", "start", "--pool", POOL)
+        worker = ending.enter_context(running(Part("the worker", work, environment, logs / "worker.log")))
+        profiles = _write_profile(folder, api, environment["PREFECT_API_AUTH_STRING"])
+        _write(folder / UP, json.dumps({"ui": api.removesuffix("/api"), "api": api}))
+        ending.callback((folder / UP).unlink, missing_ok=True)
+        yield Addresses(api.removesuffix("/api"), api, logs, profiles, environment, (server, worker))
+
+
+def bring_down(folder: Path) -> int:
+    """Nothing of the stack in `folder` runs any more, however it was started and whatever of it is dead already.
+
+    Returns:
+        How many processes there were that `vsat up` did not end by itself, with `vsat up`.
+    """
+    folder = folder.resolve()
+    ended = 0
+    if (pid := _holder(folder)) is not None:
+        ended += 1
+        with suppress(psutil.NoSuchProcess):
+            process = psutil.Process(pid)
+            process.terminate()
+            try:
+                process.wait(DOWN_S)
+            except psutil.TimeoutExpired:
+                process.kill()
+    ended += end_marked(MARK, str(folder))
+    (folder / UP).unlink(missing_ok=True)
+    return ended
+
+
+def detach(arguments: Sequence[str], folder: Path) -> dict[str, str]:
+    """`vsat up` runs in the background with these arguments; returns what its `up.json` says once all is started.
+
+    Raises:
+        VsatError: it ended instead; the message is its own.
+    """
+    folder = folder.resolve()
+    if _holder(folder) is not None:
+        step = "vsat doctor says how it is; vsat down stops it"
+        raise StoreError("a stack runs here already", place=str(folder), next_step=step)
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    (folder / "logs").mkdir(exist_ok=True)
+    (folder / UP).unlink(missing_ok=True)
+    told = folder / "logs" / "up.log"
+    with told.open("wb") as out:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "vsat.cli", "up", *arguments],
+            stdin=subprocess.DEVNULL, stdout=out, stderr=subprocess.STDOUT, start_new_session=True,
+        )  # fmt: skip
+    until = time.monotonic() + 3 * START_S
+    while process.poll() is None and time.monotonic() < until:
+        if up := read_up(folder):
+            return up
+        time.sleep(0.3)
+    if process.poll() is None:
+        bring_down(folder)
+    said = told.read_text(errors="replace").strip().splitlines()[-1:]
+    raise VsatError("the stack did not start", place=str(told), next_step=" ".join(said) or "read that log")
+
+
+def read_up(folder: Path) -> dict[str, str] | None:
+    """`ui` and `api` of the stack in `folder`, None where none has come up or it was ended."""
+    try:
+        found: dict[str, str] = json.loads((folder / UP).read_text("utf-8"))
+    except (OSError, ValueError):
+        return None
+    return found
+
+
+def auth_of(folder: Path, environment: Mapping[str, str]) -> str:
+    """`name:password` for the stack's server: as the environment has it, else from the stack's folder, else ""."""
+    given = environment.get("PREFECT_API_AUTH_STRING") or environment.get(_GIVEN_AUTH)
+    try:
+        return given or (folder / AUTH).read_text("utf-8").strip()
+    except OSError:
+        return ""
+
+
+def database_url(option: str | None, environment: Mapping[str, str]) -> str:
+    """The server's database as SQLAlchemy writes it, "" for SQLite in the stack's folder.
+
+    Raises:
+        InputError: no PostgreSQL URL, or a password where everyone on the machine can see it.
+    """
+    place = "--postgres" if option else _GIVEN_DATABASE
+    given = option or environment.get(_GIVEN_DATABASE, "").strip()
+    if not given:
+        return ""
+    parts = urlsplit(given)
+    if parts.scheme not in ("postgresql", "postgres", "postgresql+asyncpg") or not parts.path.strip("/"):
+        raise InputError("this is no database's URL", place=place, next_step="write postgresql://USER@HOST:5432/NAME")
+    if option and parts.password is not None:
+        step = f"set {_GIVEN_DATABASE} to the whole URL, or PGPASSWORD to the password"
+        raise InputError("a password on the command line is seen by everyone", place=place, next_step=step)
+    return parts._replace(scheme="postgresql+asyncpg").geturl()
+
+
+def _holder(folder: Path) -> int | None:
+    """The process whose stack runs in `folder`."""
+    if not folder.is_dir():
+        return None
+    try:
+        with lease(folder, "up"):
+            return None
+    except StoreError:
+        text = (folder / ".up.lock").read_text(errors="replace").strip()
+        return int(text) if text.isdigit() else None
 
 
 def _checked_port(port: int) -> int:
@@ -76,22 +205,58 @@ def _checked_port(port: int) -> int:
         try:
             probe.bind(("127.0.0.1", port))
         except OSError as error:
-            step = "stop what listens there, or give another with --port"
+            step = "stop what listens there (vsat down, if it is a stack), or give another with --port"
             raise VsatError(f"port {port} is taken", place="127.0.0.1", next_step=step) from error
         return int(probe.getsockname()[1])
 
 
-def _environment(folder: Path, api: str) -> dict[str, str]:
+def _secret(folder: Path) -> str:
+    """`name:password` of the server: from the environment, else made once and kept in the folder."""
+    given = os.environ.get(_GIVEN_AUTH, "").strip()
+    if given:
+        return given
+    path = folder / AUTH
+    if not path.exists():
+        _write(path, f"vsat:{secrets.token_urlsafe(32)}\n")
+    if path.stat().st_mode & 0o077:
+        step = f"remove it, and a new one is made; or chmod 600 {path}, if nobody has seen it"
+        raise InputError("others can read the server's password", place=str(path), next_step=step)
+    return path.read_text("utf-8").strip()
+
+
+def _write_profile(folder: Path, api: str, auth: str) -> Path:
+    """A file of settings by which `prefect` commands find the server and are let in."""
+    lines = ['active = "vsat"', "[profiles.vsat]", f"PREFECT_API_URL = {json.dumps(api)}"]
+    if (folder / AUTH).exists() and not os.environ.get(_GIVEN_AUTH):
+        lines.append(f"PREFECT_API_AUTH_STRING = {json.dumps(auth)}")
+    _write(folder / PROFILES, "\n".join(lines) + "\n")
+    return folder / PROFILES
+
+
+def _write(path: Path, text: str) -> None:
+    """A file that its owner alone may read, there whole or not at all."""
+    aside = path.with_name(f".{path.name}.{os.getpid()}")
+    aside.unlink(missing_ok=True)
+    with os.fdopen(os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as file:
+        file.write(text)
+    aside.replace(path)
+
+
+def _environment(folder: Path, api: str, auth: str) -> dict[str, str]:
     """Ours without the caller's PREFECT_ settings, and what FACTS of operation ask for."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")}
+    kept.pop(_GIVEN_DATABASE, None)  # only the server needs it
     return kept | {
+        MARK: str(folder),
         "DO_NOT_TRACK": "1",
+        "PREFECT_API_AUTH_STRING": auth,
         "PREFECT_API_URL": api,
         "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30",
         "PREFECT_HOME": str(folder / "prefect"),
         "PREFECT_LOGGING_EXTRA_LOGGERS": "vsat",
         "PREFECT_RESULTS_DEFAULT_SERIALIZER": "json",
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+        "PREFECT_SERVER_API_AUTH_STRING": auth,
         "PREFECT_SERVER_API_HOST": "127.0.0.1",
         # no page of another site in the same browser can start runs or read them
         "PREFECT_SERVER_CORS_ALLOWED_ORIGINS": api.removesuffix("/api"),
@@ -102,51 +267,17 @@ def _environment(folder: Path, api: str) -> dict[str, str]:
     }
 
 
-@contextmanager
-def child(command: Sequence[str], log: Path, environment: dict[str, str]) -> Iterator[subprocess.Popen[bytes]]:
-    """A process that is interrupted at the end of the block, then killed; it dies with this process in any case."""
-    with log.open("ab") as out:
-        process = subprocess.Popen(
-            command,
-            stdout=out,
-            stderr=subprocess.STDOUT,
-            env=environment,
-            start_new_session=True,
-            preexec_fn=_dies_with_parent,  # noqa: PLW1509 - two system calls, safe beside threads
-        )
-    try:
-        yield process
-    finally:
-        _stop(process)
-
-
-def _dies_with_parent() -> None:
-    # A process started in the background of a script inherits SIGINT ignored, and a worker would then never stop.
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(1, signal.SIGTERM)  # PR_SET_PDEATHSIG
-
-
-def _stop(child: subprocess.Popen[bytes]) -> None:
-    for number, wait_s in ((signal.SIGINT, STOP_S), (signal.SIGKILL, STOP_S)):
-        if child.poll() is None:
-            # The whole group: a worker's flow runs are children of their own.
-            os.killpg(child.pid, number)
-            try:
-                child.wait(wait_s)
-            except subprocess.TimeoutExpired:
-                continue
-
-
-def _wait_for(url: str, child: subprocess.Popen[bytes], log: Path) -> None:
+def _wait_for(url: str, server: Watched) -> None:
     deadline = time.monotonic() + START_S
-    while time.monotonic() < deadline and child.poll() is None:
+    while time.monotonic() < deadline and server.process.poll() is None:
         try:
             if requests.get(url, timeout=2).ok:
                 return
         except requests.RequestException:
-            time.sleep(0.3)
-    raise VsatError("the Prefect server did not come up", place=str(log), next_step="read the end of that log")
+            pass
+        time.sleep(0.3)
+    place = str(server.part.log)
+    raise VsatError("the Prefect server did not come up", place=place, next_step="read the end of that log")
 
 
 def _run(command: Sequence[str], log: Path, environment: dict[str, str]) -> None:
@@ -157,12 +288,3 @@ def _run(command: Sequence[str], log: Path, environment: dict[str, str]) -> None
     if done.returncode:
         problem = f"{' '.join(command[1:3])} ended with {done.returncode}"
         raise VsatError(problem, place=str(log), next_step="read the end of that log")
-
-
-def wait_until_stopped() -> None:
-    """Returns when this process is asked to stop, by Ctrl-C or SIGTERM."""
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
-        signal.pause()
-    except KeyboardInterrupt:
-        return

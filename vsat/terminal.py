@@ -1,6 +1,7 @@
 """What the verbs share: options, what texts mean, progress on standard error, and how a result is told."""
 
 import json
+import signal
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from vsat.config import Region
     from vsat.stages.nightly import FetchStage, GenerateStage
     from vsat.stages.report import RunReport
+    from vsat.stages.units import RunJobs
 
 RegionFile = Annotated[str, typer.Argument(help="a region file, or the name of one in regions/", metavar="REGION")]
 Json = Annotated[bool, typer.Option("--json", help="print the result as one JSON object")]
@@ -26,8 +28,11 @@ End = Annotated[str | None, typer.Option(help="last day, 2024-05-31; by default 
 AsOf = Annotated[str | None, typer.Option("--day", help="as of which UTC day; by default today")]
 Workers = Annotated[int | None, typer.Option(min=1, help="threads; by default VSAT_WORKERS, or the processors")]
 PolicyName = Annotated[
-    Literal["missing", "skip", "replace"],
-    typer.Option(help="missing makes what is missing or stale, skip only what is missing, replace all"),
+    Literal["missing", "skip", "replace", "new-version"],
+    typer.Option(
+        help="missing makes what is missing or stale, skip only what is missing, replace all, new-version what is "
+        "missing or stale beside the image that is there"
+    ),
 ]
 Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="a line on standard error for each unit of work")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="no progress, warnings only")]
@@ -50,6 +55,11 @@ def file_of(text: str) -> Path:
 def today() -> date:
     """The UTC day it is now."""
     return datetime.now(UTC).date()
+
+
+def now() -> datetime:
+    """The moment it is, UTC."""
+    return datetime.now(UTC)
 
 
 def day_of(text: str) -> date:
@@ -106,6 +116,22 @@ def stages(context: typer.Context, workers: int | None) -> Iterator[tuple["Fetch
                 region, start, end, day, policy, workers=workers, progress=of(f"images, {start} to {end}")
             ),
         )
+
+
+@contextmanager
+def unit_stages(context: typer.Context, workers: int | None) -> Iterator["RunJobs"]:
+    """The jobs of a backfill's stretches on threads here, with progress as in `stages`. SIGTERM ends it as Ctrl-C does."""
+    from vsat.settings import Settings
+    from vsat.stages.pool import run_jobs
+    from vsat.stages.units import unit_job
+
+    threads = workers or Settings.from_environment().workers
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        with progress(quiet=bool(context.obj)) as of:
+            yield lambda jobs, name: run_jobs(unit_job, jobs, workers=threads, progress=of(name))
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 @contextmanager

@@ -3,20 +3,19 @@
     python tests/bench/fine_tuning.py --shared ../shared [--minutes 10] [--checkpoint FOLDER] [--work FOLDER]
 
 Two places. The embedded archive, sampled by `vsat sample`: trained on its train patches, judged on its test patches. And
-flanders-2018, cut here: the upper left trains and the lower left decides when to stop, each on its own stretches of dates;
-the right part is judged, on dates of neither. At least 4 px and 4 days lie between any two. Early stopping goes by the
-validation patches alone. Both models fill the same folds of the judge (core.protocols) with their calibration
-(Checkpoint.fill), and are compared on the same values; MAE, coverage and CRPS are means over bands, and the ratio's 95 %
-interval comes from a bootstrap over dates and blocks.
+flanders-2018, cut here: the left part trains on its first eleven months and decides by the last five when to stop; the right
+part is judged, on dates of neither: four trainings, each without the dates that it is judged on, some days of every 40, and
+those 4 days around them. 4 px lie between the parts. Early stopping goes by the validation patches alone. Both models
+fill the same folds of the judge (core.protocols) with their calibration (Checkpoint.fill), and are compared on the same
+values; MAE, coverage and CRPS are means over bands, and the ratio's 95 % interval comes from a bootstrap over dates and blocks.
 """
 
 import argparse
 import logging
 import sys
 import tempfile
-import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -45,6 +44,10 @@ from vsat.stages.train import TrainPlan, TrainReport, default_pace, train
 
 BEFORE, AFTER = "anydate", "anydate:tuned"  # names by which the judge tells a model bands and sensors
 PROTOCOLS = ("dates", "masks")
+COLUMN_NAMES = (
+    "place", "hidden", "values", "MAE zero-shot", "MAE fine-tuned", "ratio", "95 % interval", "90 % holds", "then",
+    "CRPS ratio", "best steps", "seconds of training",
+)  # fmt: skip
 ROOT = Path(__file__).parents[2]
 DEMO = SampleOptions(
     patches=800,
@@ -54,11 +57,12 @@ DEMO = SampleOptions(
 )
 JUDGED_PX = 32  # of a test patch
 
-# flanders-2018, 32 x 32 px: rows and columns of each split, and days of a cycle that are its own.
+# flanders-2018, 32 x 32 px: columns that train, those that are judged, and days that are judged in each of four trainings.
 PATCH_PX = 12
-GROUND = {TRAIN: np.s_[0:14, 0:14], VALIDATION: np.s_[18:32, 0:14], TEST: np.s_[0:32, 18:32]}
-CYCLE_DAYS = 90
-DAYS = {TEST: (0, 20), VALIDATION: (24, 40), TRAIN: (44, 86)}
+COLUMNS = {TRAIN: slice(0, 14), VALIDATION: slice(0, 14), TEST: slice(18, 32)}
+CYCLE_DAYS, JUDGED_DAYS, AWAY_DAYS = 40, 6, 4
+LEARN_DAYS = 330  # of the record; the rest decides when to stop
+PHASES = range(0, CYCLE_DAYS, 10)
 SPANS = ((0.0, 1.0), (0.0, 0.6), (0.2, 0.8), (0.4, 1.0))  # of the record that a patch holds
 PATCHES = 6  # judged for each draw of flanders' folds
 
@@ -91,24 +95,27 @@ def demo_place(work: Path, draws: int) -> Place:
     return Place("demo", store, lambda fills: [*plan_evaluate(cut, fills, BEFORE, PROTOCOLS, 1, 0, [])])
 
 
-def flanders_place(path: Path, work: Path, draws: int) -> Place:
+def flanders_place(path: Path, work: Path, draws: int, phase: int) -> Place:
     """A cube of 32 x 32 px, split by block and date."""
-    store = work / "flanders-patches"
-    write_patches(path, store)
-    block = _cut(cube_source(path).blocks[0], GROUND[TEST])
-    return Place("flanders-2018", store, lambda fills: _kept_folds(block, fills, draws))
+    store = work / f"flanders-patches-{phase}"
+    write_patches(path, store, phase)
+    block = _cut(cube_source(path).blocks[0], np.s_[:, COLUMNS[TEST]])
+    return Place("flanders-2018", store, lambda fills: _kept_folds(block, fills, draws, phase))
 
 
-def of_split(day_t: Ints, split: int) -> npt.NDArray[np.bool_]:
-    """Which looks lie in a split's stretches of dates."""
-    first, end = DAYS[split]
-    at = (day_t - day_t[0]) % CYCLE_DAYS
-    return np.asarray((at >= first) & (at < end))
+def of_split(day_t: Ints, split: int, phase: int) -> npt.NDArray[np.bool_]:
+    """Which looks are a split's."""
+    since = day_t - day_t[0]
+    at = (since - phase) % CYCLE_DAYS
+    if split == TEST:
+        return np.asarray(at < JUDGED_DAYS)
+    away = (at >= JUDGED_DAYS + AWAY_DAYS) & (at < CYCLE_DAYS - AWAY_DAYS)
+    return np.asarray(away & (since < LEARN_DAYS if split == TRAIN else since >= LEARN_DAYS + AWAY_DAYS))
 
 
-def write_patches(cube: Path, out: Path) -> None:
+def write_patches(cube: Path, out: Path, phase: int) -> None:
     """A store of train and validation patches of the cube, as `vsat sample` writes them."""
-    made = [(split, *one) for split in (TRAIN, VALIDATION) for one in _patches(cube, split)]
+    made = [(split, *one) for split in (TRAIN, VALIDATION) for one in _patches(cube, split, phase)]
     looks = [len(patch.day_t) for _, _, _, patch in made]
     layout = PatchLayout(len(made), max(looks), PATCH_PX)
     day_nt, sensor_nt = np.full((len(made), layout.looks), -1), np.full((len(made), layout.looks), 255)
@@ -147,25 +154,41 @@ def tuned(place: Place, given: argparse.Namespace, out: Path) -> TrainReport:
     return train(plan, out)
 
 
-def judged(place: Place, fills: dict[str, Fill]) -> list[str]:
-    """Rows of the table up to the ratio of the CRPS."""
-    units, tally, rows = list[Unit](), Tally(), list[str]()
-    for job in place.jobs(fills):
-        found = evaluate_one(job)
-        units += found.units
-        tally.add(found.tally)
-    for line in headlines(place.name, units, tally, (BEFORE,), seed=0):
-        if line.method != AFTER:
-            continue
-        before, after = (finish(tally.sums[Key(line.protocol, 0, "all", "", name)]) for name in (BEFORE, AFTER))
-        interval = "-" if line.low is None or line.high is None else f"{line.low:.3f} to {line.high:.3f}"
-        cells = (
-            place.name, line.protocol, f"{int(after.count.sum())}", f"{before.mae.mean():.5f}", f"{after.mae.mean():.5f}",
-            f"{line.ratio:.3f}", interval, f"{before.cover_sb[-1].mean():.1%}", f"{after.cover_sb[-1].mean():.1%}",
-            f"{after.crps.mean() / before.crps.mean():.3f}",
-        )  # fmt: skip
-        rows.append(" | ".join(cells))
-    return rows
+@dataclass
+class Judged:
+    """Both models on the same values of a place, over all its trainings."""
+
+    units: list[Unit] = field(default_factory=list)
+    tally: Tally = field(default_factory=Tally)
+    steps: list[int] = field(default_factory=list)
+    seconds: float = 0.0
+
+    def add(self, jobs: Sequence[FoldJob], training: int, report: TrainReport) -> None:
+        """Judge one more training."""
+        for job in jobs:
+            found = evaluate_one(job)
+            self.units += [replace(unit, block=f"{unit.block} {training}") for unit in found.units]
+            self.tally.add(found.tally)
+        self.steps.append(report.best_step)
+        self.seconds += report.seconds
+
+    def rows(self, place: str) -> list[str]:
+        """Of the table."""
+        rows = []
+        for line in headlines(place, self.units, self.tally, (BEFORE,), seed=0):
+            if line.method != AFTER:
+                continue
+            before, after = (
+                finish(self.tally.sums[Key(line.protocol, 0, "all", "", name)]) for name in (BEFORE, AFTER)
+            )
+            interval = "-" if line.low is None or line.high is None else f"{line.low:.3f} to {line.high:.3f}"
+            cells = (
+                place, line.protocol, f"{int(after.count.sum())}", f"{before.mae.mean():.5f}", f"{after.mae.mean():.5f}",
+                f"{line.ratio:.3f}", interval, f"{before.cover_sb[-1].mean():.1%}", f"{after.cover_sb[-1].mean():.1%}",
+                f"{after.crps.mean() / before.crps.mean():.3f}", ", ".join(map(str, self.steps)), f"{self.seconds:.0f}",
+            )  # fmt: skip
+            rows.append(f"| {' | '.join(cells)} |")
+        return rows
 
 
 def _demo_region(work: Path) -> Region:
@@ -179,17 +202,18 @@ def _cut(block: Block, window: tuple[slice, slice]) -> Block:
     return replace(block, refl_tbyx=block.refl_tbyx[:, :, y, x], clear_tyx=block.clear_tyx[:, y, x])
 
 
-def _patches(path: Path, split: int) -> list[tuple[float, float, Patch]]:
+def _patches(path: Path, split: int, phase: int) -> list[tuple[float, float, Patch]]:
     """Patches of a split's ground and dates, at every pixel where one fits, with their corners in metres."""
-    cube, (rows, cols) = load_cube(path), GROUND[split]
+    cube, cols = load_cube(path), COLUMNS[split]
     day_t = cube["time"].values.astype("datetime64[D]").astype(np.int32)
-    sensor_t, own_t = sensors_of(cube["sensor"].values), of_split(day_t, split)
+    sensor_t, own_t = sensors_of(cube["sensor"].values), of_split(day_t, split, phase)
     refl_tbyx, fmask_tyx = cube["reflectance"].values, cube["fmask"].values
     made = []
     for low, high in SPANS:
-        first, last = (day_t[0] + share * (day_t[-1] - day_t[0]) for share in (low, high))
+        days = day_t[own_t]
+        first, last = (days[0] + share * (days[-1] - days[0]) for share in (low, high))
         at = np.flatnonzero(own_t & (day_t >= first) & (day_t <= last))
-        for top in range(rows.start, rows.stop - PATCH_PX + 1):
+        for top in range(cube.sizes["y"] - PATCH_PX + 1):
             for left in range(cols.start, cols.stop - PATCH_PX + 1):
                 y, x = slice(top, top + PATCH_PX), slice(left, left + PATCH_PX)
                 patch = Patch(refl_tbyx[at][:, :, y, x], fmask_tyx[at][:, y, x], day_t[at], sensor_t[at])
@@ -197,9 +221,9 @@ def _patches(path: Path, split: int) -> list[tuple[float, float, Patch]]:
     return made
 
 
-def _kept_folds(block: Block, fills: dict[str, Fill], draws: int) -> list[FoldJob]:
+def _kept_folds(block: Block, fills: dict[str, Fill], draws: int, phase: int) -> list[FoldJob]:
     """Folds of the judge with those targets that lie in the test's stretches of dates."""
-    jobs, kept_t = [], of_split(block.day_t, TEST)
+    jobs, kept_t = [], of_split(block.day_t, TEST, phase)
     for protocol in PROTOCOLS:
         for fold in folds(block.clear_tyx, block.day_t, protocol, count=draws, seed=0):
             targets = tuple(target for target in fold.targets if kept_t[target.look])
@@ -215,7 +239,7 @@ def _places(given: argparse.Namespace, work: Path) -> Sequence[Place]:
     cube = shared / "data" / "cubes" / "flanders-2018.nc"
     places = [demo_place(work, given.draws)] if "demo" in given.places else []
     if "flanders" in given.places and cube.exists():
-        places.append(flanders_place(cube, work, given.draws))
+        places += [flanders_place(cube, work, given.draws, phase) for phase in PHASES]
     elif "flanders" in given.places:
         print(f"no {cube}: flanders-2018 is left out")
     return places
@@ -245,26 +269,20 @@ def main() -> None:
     given = _arguments()
     logging.basicConfig(level=logging.WARNING, stream=sys.stderr)
     logging.getLogger("vsat").setLevel(logging.INFO)
+    table: dict[str, Judged] = {}
     with tempfile.TemporaryDirectory() as scratch:
-        rows = []
-        for place in _places(given, given.work or Path(scratch)):
-            begun = time.monotonic()
-            out = Path(scratch) / f"tuned-{place.name}"
+        for number, place in enumerate(_places(given, given.work or Path(scratch))):
+            out = Path(scratch) / f"tuned-{number}"
             report = tuned(place, given, out)
-            seconds = time.monotonic() - begun
             print(f"{place.name}: {report.text()}", flush=True)
             fills: dict[str, Fill] = {
                 BEFORE: load_checkpoint(given.checkpoint).fill,
                 AFTER: load_checkpoint(out).fill,
             }
-            rows += [f"| {row} | {report.best_step} | {seconds:.0f} |" for row in judged(place, fills)]
-    print(
-        "\n| place | hidden | values | MAE zero-shot | MAE fine-tuned | ratio | 95 % interval | 90 % holds | then | CRPS ratio ",
-        end="",
-    )
-    print("| best step | seconds |")
-    print("|" + "---|" * 12)
-    print("\n".join(rows))
+            table.setdefault(place.name, Judged()).add(place.jobs(fills), number, report)
+    print("\n| " + " | ".join(COLUMN_NAMES) + " |\n|" + "---|" * len(COLUMN_NAMES))
+    for name, found in table.items():
+        print("\n".join(found.rows(name)))
 
 
 if __name__ == "__main__":

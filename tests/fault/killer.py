@@ -1,8 +1,8 @@
 """Ends a process by SIGKILL at its n-th write below a folder, and counts how many writes there are.
 
-A write is: a file opened for writing, a folder made, anything renamed, linked or removed, and both sides of a ledger
-commit (`vsat.ledger`, for SQLite writes behind Python's back). The kill comes before the write happens; what was
-written before it has reached the system, nothing else has.
+A write is: a file opened for writing, a folder made, anything renamed, linked or removed, both sides of a ledger commit
+(`vsat.ledger`, for SQLite writes behind Python's back), and every change in a bucket (`vsat.object`). The kill comes
+before the write happens; what was written before it has reached the system, nothing else has.
 """
 
 import contextlib
@@ -38,7 +38,7 @@ class Killer:
             os.kill(os.getpid(), signal.SIGKILL)
 
     def _is_write(self, event: str, args: tuple[Any, ...]) -> bool:
-        if event == "vsat.ledger":
+        if event in ("vsat.ledger", "vsat.object"):
             return True
         if event == "open":
             path, mode, flags = args

@@ -4,7 +4,6 @@ Below it lie `scenes` (objects and receipts) and `layout` (folders and metadata)
 """
 
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -27,6 +26,7 @@ from vsat.io.scenes import (
     sweep,
     write_scene,
 )
+from vsat.objects import StorePath
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -38,19 +38,19 @@ __all__ = [
 _ROWS = 1024  # rows of a Dask chunk: 45 MB of reflectance on a whole tile
 
 
-def cube_tiles(home: Path) -> list[str]:
+def cube_tiles(home: StorePath) -> list[str]:
     """Tiles with at least one listed scene, sorted."""
     with Ledger(ledger_path(home)) as ledger:
         return sorted({SceneKey.from_string(receipt.key).tile for receipt in done_scenes(ledger)})
 
 
-def cube_grid(home: Path, tile: str) -> TileGrid:
+def cube_grid(home: StorePath, tile: str) -> TileGrid:
     """The grid that the tile's cube is on.
 
     Raises:
         StoreError: there is no cube of this tile.
     """
-    folders = sorted((cubes_folder(home) / tile).glob("*.zarr"))
+    folders = sorted(path.parent for path in (cubes_folder(home) / tile).glob("*.zarr/zarr.json"))
     if not folders:
         step = "fetch scenes first: vsat fetch"
         raise StoreError(f"there is no cube of tile {tile}", place=str(cubes_folder(home)), next_step=step)
@@ -86,7 +86,7 @@ def open_cube(region: Region, tile: str | None = None) -> "xr.Dataset":
     return open_tile(region.home, tile)
 
 
-def open_tile(home: Path, tile: str) -> "xr.Dataset":
+def open_tile(home: StorePath, tile: str) -> "xr.Dataset":
     """`open_cube` for a folder and tile that are known."""
     import dask.array as da
     import rioxarray  # noqa: F401 - gives the Dataset its .rio
@@ -125,7 +125,7 @@ def open_tile(home: Path, tile: str) -> "xr.Dataset":
 class _Stack:
     """Scenes of one array as something that can be sliced: what Dask needs to read only what is asked."""
 
-    def __init__(self, home: Path, grid: TileGrid, keys: tuple[SceneKey, ...], array: str) -> None:
+    def __init__(self, home: StorePath, grid: TileGrid, keys: tuple[SceneKey, ...], array: str) -> None:
         self._home, self._grid, self._keys, self._array = home, grid, keys, array
         layout = shard_layout(grid, array)
         bands = layout.shape[:1] if array == "reflectance" else ()

@@ -6,7 +6,6 @@ allow-list, and every answer's length and range against what was asked.
 """
 
 import logging
-import netrc
 import os
 import random
 import threading
@@ -24,6 +23,7 @@ import urllib3
 from requests.adapters import HTTPAdapter
 from requests.auth import AuthBase
 
+from vsat.io.credentials import TOKEN, netrc_login
 from vsat.io.trust import Endpoint, is_loopback, netloc, refusal
 
 log = logging.getLogger(__name__)
@@ -252,8 +252,8 @@ class _Login:
         """From EARTHDATA_TOKEN and .netrc (or the file NETRC names); a token that was refused is not taken again."""
         if endpoint.kind != "cmr":
             return cls()
-        token = os.environ.get("EARTHDATA_TOKEN", "").strip()
-        user, password = _netrc(endpoint.login)
+        token = os.environ.get(TOKEN, "").strip()
+        user, password = netrc_login(endpoint.login)
         return cls("" if refused and refused.token == token else token, user, password)
 
     def header(self, url: str, endpoint: Endpoint) -> str:
@@ -264,16 +264,6 @@ class _Login:
         if self.password and endpoint.login and place == endpoint.login:
             return "Basic " + b64encode(f"{self.user}:{self.password}".encode()).decode()
         return ""
-
-
-def _netrc(host: str) -> tuple[str, str]:
-    """Name and password for a host, or two empty texts."""
-    path = os.environ.get("NETRC", os.path.expanduser("~/.netrc"))  # noqa: PTH111
-    try:
-        entry = netrc.netrc(path).hosts.get(host) if host else None
-    except (OSError, netrc.NetrcParseError):
-        return "", ""
-    return (entry[0], entry[2] or "") if entry else ("", "")
 
 
 class _Header(AuthBase):

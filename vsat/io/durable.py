@@ -1,19 +1,28 @@
-"""Writes that survive a kill and a power cut: aside, synced, renamed. A file is there whole, or not at all."""
+"""Writes that survive a kill and a power cut. A file is there whole, or not at all.
 
+On a disk it is written aside, synced and renamed; into a bucket it is put by one request.
+"""
+
+import errno
 import hashlib
 import os
 import threading
 from collections.abc import Iterable
 from pathlib import Path
 
+from vsat.errors import DiskFull, StoreError
+from vsat.objects import ObjectPath, StorePath
+
 PARTIAL = ".partial"
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_MAKE_ROOM = "make room there (vsat doctor says how much), then run again: what is finished stays"
 
 
-def write_file(path: Path, parts: Iterable[bytes]) -> str:
+def write_file(path: StorePath, parts: Iterable[bytes]) -> str:
     """Leave `parts`, joined, in `path` and on the disk, replacing what was there in one step.
 
     Args:
-        path: the final place; its folder must exist.
+        path: the final place; on a disk its folder must exist.
         parts: the content in order.
 
     Returns:
@@ -22,6 +31,10 @@ def write_file(path: Path, parts: Iterable[bytes]) -> str:
     Raises:
         OSError: the disk is full or the folder cannot be written; what was in `path` is still there.
     """
+    if isinstance(path, ObjectPath):
+        content = b"".join(parts)
+        path.put(content)
+        return hashlib.sha256(content).hexdigest()
     digest = hashlib.sha256()
     aside = path.with_name(aside_name(path.name))
     try:
@@ -37,6 +50,34 @@ def write_file(path: Path, parts: Iterable[bytes]) -> str:
         raise
     sync_folder(path.parent)
     return digest.hexdigest()
+
+
+def unwritable(error: OSError, what: str, place: StorePath) -> StoreError:
+    """What a failed write means: DiskFull, or a StoreError for want of the right to write.
+
+    Args:
+        error: that the system gave.
+        what: could not be written, such as `image VSAT.T33UVP.2024123.v1`.
+        place: where, if the error does not tell.
+    """
+    told, where = f"{what} cannot be written: {error.strerror}", str(error.filename or place)
+    if error.errno in _NO_ROOM:
+        return DiskFull(told, place=where, next_step=_MAKE_ROOM)
+    return StoreError(
+        told, place=where, next_step="give the right to write there, then run again: what is finished stays"
+    )
+
+
+def make_folder(path: Path) -> None:
+    """The folder is there, with those above it.
+
+    Raises:
+        StoreError: it cannot be made; DiskFull where there is no room for it.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise unwritable(error, "the folder", path) from error
 
 
 def aside_name(name: str) -> str:
@@ -62,8 +103,15 @@ def sync_tree(folder: Path) -> None:
         sync_folder(Path(parent))
 
 
-def sha256_of(path: Path) -> str:
+def size_of(path: StorePath) -> int:
+    """Bytes of a file."""
+    return path.size() if isinstance(path, ObjectPath) else path.stat().st_size
+
+
+def sha256_of(path: StorePath) -> str:
     """The sha256 of a file's content, in hexadecimal."""
+    if isinstance(path, ObjectPath):
+        return hashlib.sha256(path.read_bytes()).hexdigest()
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 

@@ -2,11 +2,13 @@
 
 One group per tile and year, `cubes/<tile>/<year>.zarr`. The first axis is the calendar (366 days), the second the
 sensor, so nothing is ever appended or resized; one shard is one whole scene, one file. The group is made aside and
-renamed: it is there whole, or not at all, whoever else makes it at the same time.
+renamed: it is there whole, or not at all, whoever else makes it at the same time. In a bucket its own metadata come last,
+and who makes it at the same time puts the same bytes.
 """
 
 import json
 import shutil
+from collections.abc import Iterator
 from dataclasses import asdict
 from datetime import date
 from pathlib import Path
@@ -20,23 +22,24 @@ from vsat.hls import BANDS, FILL, FMASK_FILL, SCALE, SENSORS, SceneKey
 from vsat.io.durable import aside_name, sync_folder, sync_tree
 from vsat.io.shard import ShardLayout
 from vsat.io.zarr_json import Json, group_json, sharded_json, to_bytes, whole_array
+from vsat.objects import ObjectPath, StorePath
 
 ARRAYS = ("reflectance", "fmask")
 DAYS = 366
 CHUNK = 256  # as HLS's own blocks
 
 
-def cubes_folder(home: Path) -> Path:
+def cubes_folder(home: StorePath) -> StorePath:
     """The folder of all cubes of a region."""
     return home / "cubes"
 
 
-def store_folder(home: Path, tile: str, year: int) -> Path:
+def store_folder(home: StorePath, tile: str, year: int) -> StorePath:
     """The Zarr group of one tile and year."""
     return cubes_folder(home) / tile / f"{year}.zarr"
 
 
-def object_path(home: Path, key: SceneKey, array: str) -> Path:
+def object_path(home: StorePath, key: SceneKey, array: str) -> StorePath:
     """The one object of a scene in one of `ARRAYS`."""
     rest = ".0.0.0" if array == "reflectance" else ".0.0"
     name = f"c.{key.day.timetuple().tm_yday - 1}.{SENSORS.index(key.sensor)}{rest}"
@@ -51,7 +54,7 @@ def shard_layout(grid: TileGrid, array: str) -> ShardLayout:
     return ShardLayout((1, *grid.shape), chunk, "uint8", FMASK_FILL)
 
 
-def ensure_store(home: Path, grid: TileGrid, year: int) -> None:
+def ensure_store(home: StorePath, grid: TileGrid, year: int) -> None:
     """The Zarr group of the tile and year exists, on this grid.
 
     Raises:
@@ -64,7 +67,7 @@ def ensure_store(home: Path, grid: TileGrid, year: int) -> None:
     check_grid(home, grid, year)
 
 
-def check_grid(home: Path, grid: TileGrid, year: int) -> None:
+def check_grid(home: StorePath, grid: TileGrid, year: int) -> None:
     """The store of this year is on `grid`.
 
     Raises:
@@ -80,7 +83,7 @@ def check_grid(home: Path, grid: TileGrid, year: int) -> None:
         )
 
 
-def stored_grid(folder: Path) -> TileGrid:
+def stored_grid(folder: StorePath) -> TileGrid:
     """The grid that a Zarr group of ours was made on.
 
     Raises:
@@ -101,22 +104,32 @@ def _told(grid: TileGrid) -> str:
     return f"{grid.height} x {grid.width} px at {grid.x0:.0f}, {grid.y0:.0f} (EPSG:{grid.epsg})"
 
 
-def _make(folder: Path, grid: TileGrid, year: int) -> None:
+def _make(folder: StorePath, grid: TileGrid, year: int) -> None:
+    if isinstance(folder, ObjectPath):
+        for name, content in _files(grid, year):
+            (folder / name).put(content)
+        return
     folder.parent.mkdir(parents=True, exist_ok=True)
     aside = folder.with_name(aside_name(folder.name))
-    arrays, coordinates = _arrays(grid), _coordinates(grid, year)
-    listed = arrays | {name: metadata for name, (metadata, _, _) in coordinates.items()}
     try:
-        for name, metadata in listed.items():
-            (aside / name).mkdir(parents=True)
-            (aside / name / "zarr.json").write_bytes(to_bytes(metadata))
-        for name, (_, body, object_name) in coordinates.items():
-            (aside / name / object_name).write_bytes(body)
-        (aside / "zarr.json").write_bytes(to_bytes(group_json(_about(grid, year), listed)))
+        for name, content in _files(grid, year):
+            (aside / name).parent.mkdir(parents=True, exist_ok=True)
+            (aside / name).write_bytes(content)
         sync_tree(aside)
         _place(aside, folder)
     finally:
         shutil.rmtree(aside, ignore_errors=True)
+
+
+def _files(grid: TileGrid, year: int) -> Iterator[tuple[str, bytes]]:
+    """Name and content of every file of a new group; that which makes it a group is the last."""
+    arrays, coordinates = _arrays(grid), _coordinates(grid, year)
+    listed = arrays | {name: metadata for name, (metadata, _, _) in coordinates.items()}
+    for name, metadata in listed.items():
+        yield f"{name}/zarr.json", to_bytes(metadata)
+    for name, (_, body, object_name) in coordinates.items():
+        yield f"{name}/{object_name}", body
+    yield "zarr.json", to_bytes(group_json(_about(grid, year), listed))
 
 
 def _place(aside: Path, folder: Path) -> None:

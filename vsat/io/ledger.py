@@ -1,16 +1,19 @@
 """The ledger: which units of work are finished, and from which inputs. Readers see only what it lists.
 
 One small SQLite file beside the stores, in WAL mode; every call is one short transaction that is on the disk when the
-call returns. A kill leaves the state before or after a call, never one between.
+call returns. A kill leaves the state before or after a call, never one between. Where the stores are in a bucket, so is
+the ledger: `io.object_ledger`.
 """
 
+import errno
 import fcntl
 import json
 import os
+import shutil
 import sqlite3
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import date
@@ -19,18 +22,30 @@ from types import TracebackType
 from typing import Literal, Self
 
 from vsat.errors import StoreError
+from vsat.io.durable import make_folder, unwritable
+from vsat.objects import ObjectPath, StorePath
 
 Fact = str | int | float | None
-SCHEMA = 1  # PRAGMA user_version; raise it with every change of the tables
+Values = Sequence[str | int | float] | Mapping[str, str | int | float]
+Step = tuple[str, Values]
+SCHEMA = 2  # PRAGMA user_version; raise it with every change of the tables
+TURN_S = 1.0  # who does not want to wait does so as long, for the place of the next is taken for an instant by everyone
+_LEAST_FREE = 64 << 10  # bytes: SQLite wants a few pages for its log and its index
 BUSY_S = 60.0  # many workers share one file; each holds it for milliseconds
 
-_TABLES = """
+TABLES = """
 CREATE TABLE IF NOT EXISTS receipt (
     kind TEXT NOT NULL, key TEXT NOT NULL, status TEXT NOT NULL, signature TEXT NOT NULL,
     inputs TEXT NOT NULL, outputs TEXT NOT NULL, facts TEXT NOT NULL,
     PRIMARY KEY (kind, key)
 ) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS watermark (name TEXT PRIMARY KEY, day TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS job (
+    request TEXT NOT NULL, stage TEXT NOT NULL, month TEXT NOT NULL, tile TEXT NOT NULL, state TEXT NOT NULL,
+    todo INTEGER NOT NULL, done INTEGER NOT NULL, failed INTEGER NOT NULL, seconds REAL NOT NULL,
+    begun INTEGER NOT NULL, reason TEXT NOT NULL,
+    PRIMARY KEY (request, stage, month, tile)
+) WITHOUT ROWID;
 """
 # columns in the order of Receipt's fields
 _PUT = (
@@ -70,15 +85,24 @@ class Ledger:
     """The receipts of one region. A context manager; every thread and process opens its own.
 
     Args:
-        path: the SQLite file; made with its folder when absent.
+        path: the SQLite file, made with its folder when absent; or a place in a bucket.
 
     Raises:
         StoreError: the file is not a ledger, or of a newer vsat, or stayed locked for a minute.
     """
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        path.parent.mkdir(parents=True, exist_ok=True)
+    def __new__(cls, path: StorePath) -> "Ledger":
+        """As pathlib's Path does: which of the two it is follows from the place, and who uses it need not know."""
+        if cls is Ledger and isinstance(path, ObjectPath):
+            from vsat.io.object_ledger import ObjectLedger
+
+            return super().__new__(ObjectLedger)
+        return super().__new__(cls)
+
+    def __init__(self, path: StorePath) -> None:
+        assert isinstance(path, Path)
+        self._path: StorePath = path
+        make_folder(path.parent)
         with self._told():
             self._db = sqlite3.connect(path, timeout=BUSY_S, isolation_level=None)
         try:
@@ -153,26 +177,41 @@ class Ledger:
             try:
                 self._db.execute("PRAGMA journal_mode = WAL")
                 break
-            except sqlite3.OperationalError:
+            except sqlite3.OperationalError as error:
+                if error.sqlite_errorcode & 0xFF not in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+                    raise
                 time.sleep(0.05)
-        self._db.executescript(f"BEGIN IMMEDIATE; {_TABLES} PRAGMA user_version = {SCHEMA}; COMMIT;")
+        self._db.executescript(f"BEGIN IMMEDIATE; {TABLES} PRAGMA user_version = {SCHEMA}; COMMIT;")
 
     def _read(self, query: str, values: tuple[str, ...]) -> list[tuple[str, ...]]:
         with self._told():
             return self._db.execute(query, values).fetchall()
 
-    def _write(self, kind: str, key: str, query: str, values: tuple[str, ...]) -> None:
+    def _write(self, kind: str, key: str, query: str, values: Values) -> None:
         # the audit events are where the kill tests end the process: right before and right after the commit
         sys.audit("vsat.ledger", kind, key)
         with self._told():
             self._db.execute(query, values)  # autocommit: one statement, one transaction
         sys.audit("vsat.ledger", kind, key)
 
+    def _all_or_nothing(self, steps: Sequence[Step]) -> None:
+        with self._told():
+            self._db.execute("BEGIN IMMEDIATE")
+            try:
+                for query, values in steps:
+                    self._db.execute(query, values)
+            except sqlite3.Error:
+                self._db.execute("ROLLBACK")
+                raise
+            self._db.execute("COMMIT")
+
     @contextmanager
     def _told(self) -> Iterator[None]:
         try:
             yield
         except sqlite3.Error as error:
+            if shutil.disk_usage(self._path.parent).free < _LEAST_FREE:  # SQLite has many words for a full disk
+                raise unwritable(OSError(errno.ENOSPC, str(error)), "the ledger", self._path) from error
             raise StoreError(
                 f"the ledger cannot be used: {error}",
                 place=str(self._path),
@@ -181,8 +220,13 @@ class Ledger:
 
 
 @contextmanager
-def lease(home: Path, name: str, *, wait_s: float = 0.0) -> Iterator[None]:
+def lease(home: StorePath, name: str, *, wait_s: float = 0.0) -> Iterator[None]:
     """Inside, this process alone holds `name` in the region's folder; the kernel ends the lease with the process.
+
+    Who waits is next: a holder that lets go and asks again at once, as a backfill does between its stretches, queues
+    behind a night that has been waiting.
+
+    In a bucket the lease ends by itself when the process has given no sign of life for a minute, see `io.object_lease`.
 
     Args:
         home: the region's folder; made when absent.
@@ -191,28 +235,56 @@ def lease(home: Path, name: str, *, wait_s: float = 0.0) -> Iterator[None]:
 
     Raises:
         StoreError: another process holds it still; the message says which.
+        DiskFull: there is no room for the lock.
     """
-    home.mkdir(parents=True, exist_ok=True)
+    if isinstance(home, ObjectPath):
+        from vsat.io.object_lease import object_lease
+
+        with object_lease(home, name, wait_s=wait_s):
+            yield
+        return
+    make_folder(home)
     path = home / f".{name}.lock"
-    handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+    handle = _opened(path)
     try:
-        _lock(handle, path, name, wait_s)
-        os.ftruncate(handle, 0)
-        os.pwrite(handle, str(os.getpid()).encode(), 0)
+        # whoever waits for the lease holds the place of the next; the others wait for that
+        turn = _opened(home / f".{name}.next.lock")
+        try:
+            until = time.monotonic() + wait_s
+            _lock(turn, handle, path, name, max(until, time.monotonic() + TURN_S))
+            _lock(handle, handle, path, name, until)
+        finally:
+            os.close(turn)
+        _sign(handle, path)
         yield
     finally:
         os.close(handle)
 
 
-def _lock(handle: int, path: Path, name: str, wait_s: float) -> None:
-    until = time.monotonic() + wait_s
+def _opened(path: Path) -> int:
+    try:
+        return os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+    except OSError as error:
+        raise unwritable(error, path.name, path) from error
+
+
+def _sign(handle: int, path: Path) -> None:
+    try:
+        os.ftruncate(handle, 0)
+        os.pwrite(handle, str(os.getpid()).encode(), 0)
+    except OSError as error:
+        raise unwritable(error, path.name, path) from error
+
+
+def _lock(wanted: int, told: int, path: Path, name: str, until: float) -> None:
+    """`wanted` is locked; `told` names the holder of the lease where it could not be by `until` (monotonic)."""
     while True:
         try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(wanted, fcntl.LOCK_EX | fcntl.LOCK_NB)
             return
         except BlockingIOError as error:
             if time.monotonic() >= until:
-                holder = os.pread(handle, 32, 0).decode(errors="replace") or "unknown"
+                holder = os.pread(told, 32, 0).decode(errors="replace") or "unknown"
                 raise StoreError(
                     f"{name} is already running on this region (process {holder})",
                     place=str(path),

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from vsat.errors import InputError, StoreError
 from vsat.hls import BANDS, FILL, FMASK_FILL, SCALE, SENSORS
 from vsat.io import shard
-from vsat.io.durable import sha256_of, sha256_of_parts, write_file
+from vsat.io.durable import sha256_of, sha256_of_parts, unwritable, write_file
 from vsat.io.zarr_json import Json, group_json, sharded_json, to_bytes, whole_array
 
 MANIFEST = "patches.json"
@@ -230,5 +230,4 @@ def _put(out: Path, path: Path, parts: Any) -> tuple[str, str]:
         path.parent.mkdir(parents=True, exist_ok=True)
         return path.relative_to(out).as_posix(), write_file(path, content)
     except OSError as error:
-        step = "make room or give the right to write there, then run again: what is finished stays"
-        raise StoreError(f"it cannot be written: {error.strerror}", place=str(path), next_step=step) from error
+        raise unwritable(error, path.name, path) from error

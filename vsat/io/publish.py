@@ -1,12 +1,14 @@
 """The virtual image on disk: one folder per tile and date with COGs, VRTs, a preview and, last, the STAC item.
 
-The folder is written aside and put in place in one step; readers see the old image or the new one, never a mix. Equal
-images give equal bytes. Axes: b bands, l looks of `age` (last, next, count), y, x.
+The folder is written aside and put in place in one step; readers see the old image or the new one, never a mix. In a
+bucket only one object can be put in one step: the item. The other files lie beside it below a name made of their
+checksums, and it leads to them. Equal images give equal bytes. Axes: b bands, l looks of `age` (last, next, count), y, x.
 """
 
 import ctypes
 import errno
 import fcntl
+import hashlib
 import os
 import shutil
 from collections.abc import Iterator
@@ -14,6 +16,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, Literal
 from xml.sax.saxutils import escape
 
@@ -26,10 +29,11 @@ from rasterio.io import MemoryFile
 from vsat.core.grid import TileGrid
 from vsat.errors import StoreError
 from vsat.hls import BANDS, COMMON_NAMES, FILL, SCALE
-from vsat.io.durable import PARTIAL, aside_name, sync_folder, write_file
+from vsat.io.durable import PARTIAL, aside_name, sync_folder, unwritable, write_file
 from vsat.io.preview import preview_png
+from vsat.objects import ABSENT, ObjectPath, StorePath
 
-VERSION = "v1"
+FIRST_VERSION = 1
 BLOCK_PX = 256
 AGE_BANDS = ("days since the last clear look", "days until the next clear look", "clear looks used")
 SOURCES_TAG = "SOURCES"
@@ -56,6 +60,7 @@ class VirtualImage:
             provisional one that of the newest scene it could use. Not the day of the run, so that any run gives the
             same bytes.
         facts: shares and numbers for reports and the STAC item.
+        version: of the product for this date; an image of a higher one stands beside those of the lower ones.
     """
 
     grid: TileGrid
@@ -71,11 +76,12 @@ class VirtualImage:
     method: str
     asof: date
     facts: dict[str, float | int | str] = field(default_factory=dict)
+    version: int = FIRST_VERSION
 
     @property
     def name(self) -> str:
         """`VSAT.T33UVP.2024123.v1`."""
-        return image_name(self.grid.tile, self.day)
+        return image_name(self.grid.tile, self.day, self.version)
 
 
 @dataclass(frozen=True)
@@ -92,64 +98,69 @@ class _Layer:
     tags: dict[str, str] = field(default_factory=dict)
 
 
-def image_name(tile: str, day: date) -> str:
+def image_name(tile: str, day: date, version: int = FIRST_VERSION) -> str:
     """The name of a virtual image: product, tile, year and day of year, version."""
-    return f"VSAT.T{tile}.{day:%Y%j}.{VERSION}"
+    return f"VSAT.T{tile}.{day:%Y%j}.v{version}"
 
 
-def image_folder(home: Path, tile: str, day: date) -> Path:
+def image_folder(home: StorePath, tile: str, day: date, version: int = FIRST_VERSION) -> StorePath:
     """Where an image lies in a region's folder."""
-    return home / "images" / tile / image_name(tile, day)
+    return home / "images" / tile / image_name(tile, day, version)
 
 
-def publish(home: Path, image: VirtualImage) -> tuple[tuple[str, str], ...]:
+def publish(home: StorePath, image: VirtualImage) -> tuple[tuple[str, str], ...]:
     """The image is in its folder, whole; returns (path relative to `home`, sha256) of every file, sorted.
 
     Raises:
         StoreError: it cannot be written (disk full); an older image of the date is untouched.
     """
-    folder = image_folder(home, image.grid.tile, image.day)
+    folder = image_folder(home, image.grid.tile, image.day, image.version)
     try:
-        with _aside(folder) as aside:
-            digests = {name: write_file(aside / name, [content]) for name, content in _files(image, aside)}
-            _swap(aside, folder)
+        if isinstance(folder, ObjectPath):
+            digests = _put(folder, image)
+        else:
+            with _aside(folder) as aside:
+                digests = {name: write_file(aside / name, [content]) for name, content in _files(image, aside)}
+                _swap(aside, folder)
     except OSError as error:
-        step = "make room or give the right to write there, then run again: what is finished stays"
-        raise StoreError(
-            f"{image.name} cannot be written: {error.strerror}", place=str(folder), next_step=step
-        ) from error
+        raise unwritable(error, image.name, folder) from error
     return tuple(sorted((str((folder / name).relative_to(home)), digest) for name, digest in digests.items()))
 
 
-def read_image(home: Path, tile: str, day: date) -> VirtualImage:
-    """The image of a date as it was published; `asof` and `method` from its item.
+def read_image(home: StorePath, tile: str, day: date, version: int = FIRST_VERSION) -> VirtualImage:
+    """The image of a date as it was published; `asof` and `method` from its item. The ledger knows the newest version.
 
     Raises:
         StoreError: there is none, or a file of it is missing or unreadable.
     """
     from vsat.io.stac import read_item
 
-    path = image_folder(home, tile, day) / f"{image_name(tile, day)}.json"
+    path = image_folder(home, tile, day, version) / f"{image_name(tile, day, version)}.json"
     while True:
         item = read_item(path)
-        image = _image(item, path, tile, day)
+        try:
+            image = _image(item, path, tile, day, version)
+        except StoreError:
+            if read_item(path) == item:
+                raise
+            continue
         if read_item(path) == item:  # else it was replaced while its files were read: they may be of both
             return image
 
 
-def _image(item: dict[str, Any], path: Path, tile: str, day: date) -> VirtualImage:
+def _image(item: dict[str, Any], path: StorePath, tile: str, day: date, version: int) -> VirtualImage:
     told, assets = item["properties"], item["assets"]
     bands = tuple(band for band in BANDS if COMMON_NAMES[band] in assets)
     tiffs = [asset for asset in assets if str(assets[asset]["type"]).startswith("image/tiff")]
     grids, pixels = {}, {}
     for asset in tiffs:
-        grids[asset], pixels[asset] = _read(path.with_suffix(f".{asset}.tif"), tile)
+        grids[asset], pixels[asset] = _read(path.parent / assets[asset]["href"], tile)
     return VirtualImage(
         grids["qa"], day, bands,
         np.concatenate([pixels[COMMON_NAMES[band]] for band in bands]),
         np.concatenate([pixels[f"{COMMON_NAMES[band]}_sd"] for band in bands]),
         pixels["qa"][0], pixels["age"], pixels["src"][0], tuple(told["vsat:sources"]), told["vsat:status"],
-        told["vsat:method"], date.fromisoformat(told["updated"][:10]), told["vsat:facts"],
+        told["vsat:method"], date.fromisoformat(told["updated"][:10]), told["vsat:facts"], version,
     )  # fmt: skip
 
 
@@ -157,12 +168,46 @@ def _files(image: VirtualImage, aside: Path) -> Iterator[tuple[str, bytes]]:
     """Name and content of every file, the item last: it tells sizes and checksums of those before."""
     from vsat.io.stac import item_json
 
+    yield from _assets(image)
+    yield f"{image.name}.json", item_json(image, sorted(path for path in aside.iterdir()))
+
+
+def _assets(image: VirtualImage) -> Iterator[tuple[str, bytes]]:
     for layer in _layers(image):
         yield f"{image.name}.{layer.asset}.tif", _cog(image.grid, layer)
     for kind, suffix in (("sr", ""), ("sd", "_sd")):
         yield f"{image.name}.{kind}.vrt", _vrt(image, suffix)
     yield f"{image.name}.png", preview_png(image.refl_byx, image.bands, image.qa_yx)
-    yield f"{image.name}.json", item_json(image, sorted(path for path in aside.iterdir()))
+
+
+def _put(folder: ObjectPath, image: VirtualImage) -> dict[str, str]:
+    """The image is in the bucket; checksums by name below `folder`.
+
+    What was there before the start is removed at the end, never what another writer put since. The item is put in place
+    of the one that was there at the start: of two writers at once the slower fails, and its files are nobody's.
+    """
+    from vsat.io.stac import item_json
+
+    before = folder.entries()
+    path = folder / f"{image.name}.json"
+    old = next((entry.etag for entry in before if entry.path == path), ABSENT)
+    with TemporaryDirectory(prefix="vsat-") as temporary:
+        files, aside = [], Path(temporary)
+        for name, content in _assets(image):
+            (aside / name).write_bytes(content)
+            files.append((name, hashlib.sha256(content).hexdigest()))
+        revision = hashlib.sha256(repr(files).encode()).hexdigest()[:16]
+        for name, _ in files:
+            (folder / revision / name).put((aside / name).read_bytes())
+        item = item_json(image, sorted(aside.iterdir()), below=f"{revision}/")
+    if path.put(item, instead_of=old) is None and path.read_bytes() != item:
+        step = "wait until the other run has ended, then run again"
+        raise StoreError("another run has just published this image", place=str(path), next_step=step)
+    for entry in before:
+        if entry.path != path and entry.path.parent.name != revision:
+            entry.path.unlink()
+    digests = {f"{revision}/{name}": digest for name, digest in files}
+    return digests | {path.name: hashlib.sha256(item).hexdigest()}
 
 
 def _layers(image: VirtualImage) -> Iterator[_Layer]:
@@ -279,12 +324,22 @@ def _exchange(one: Path, other: Path) -> None:
     old.rename(one)
 
 
-def _read(path: Path, tile: str) -> tuple[TileGrid, NDArray[Any]]:
+def _read(path: StorePath, tile: str) -> tuple[TileGrid, NDArray[Any]]:
     try:
-        with rasterio.open(path, driver="GTiff") as file:
+        with _opened(path) as file:
             at = file.transform
             return TileGrid(tile, file.crs.to_epsg(), at.c, at.f, file.height, file.width), file.read()
-    except rasterio.errors.RasterioError as error:
+    except (rasterio.errors.RasterioError, FileNotFoundError) as error:
         raise StoreError(
             "an image file cannot be read", place=str(path), next_step="vsat verify, then generate again"
         ) from error
+
+
+@contextmanager
+def _opened(path: StorePath) -> Iterator[Any]:
+    if isinstance(path, ObjectPath):  # it is read whole anyway, and so GDAL needs no credentials
+        with MemoryFile(path.read_bytes()) as memory, memory.open(driver="GTiff") as file:
+            yield file
+    else:
+        with rasterio.open(path, driver="GTiff") as file:
+            yield file

@@ -28,7 +28,9 @@ from vsat.errors import AccessError, ReadError
 from vsat.hls import BANDS, FILL, FMASK_FILL, TILE_PX
 from vsat.io import tiff
 from vsat.io.catalog import Granule
+from vsat.io.credentials import EARTHDATA_STEP, earthdata_token
 from vsat.io.download import AttemptError, Body, Client, Patience, client_for, retrying
+from vsat.io.durable import unwritable
 from vsat.io.trust import Endpoint, without_secrets
 
 log = logging.getLogger(__name__)
@@ -39,11 +41,7 @@ _HASHES = {"1220": "sha256", "1340": "sha512", "1114": "sha1", "d50110": "md5"} 
 _NODATA = {"i2": (None, -9999.0, -1000.0), "u1": (None, 255.0)}  # -1000 is HLS v1.5's
 _PIXEL_TOLERANCE = 1e-3
 
-_EARTHDATA = (
-    "make a token at https://urs.earthdata.nasa.gov (Generate Token) and set EARTHDATA_TOKEN, "
-    "or put 'machine urs.earthdata.nasa.gov login NAME password WORD' into ~/.netrc"
-)
-_ACCESS = {"cmr": _EARTHDATA, "planetary-computer": "try again later, or set PC_SDK_SUBSCRIPTION_KEY"}
+_ACCESS = {"cmr": EARTHDATA_STEP, "planetary-computer": "try again later, or set PC_SDK_SUBSCRIPTION_KEY"}
 
 
 class Scene(NamedTuple):
@@ -158,13 +156,34 @@ def _read_file(file: _File, grid: TileGrid, dst_yx: npt.NDArray[np.generic]) -> 
     try:
         return retrying(partial(_attempt, file, grid, dst_yx, whole=whole), label, file.patience)
     except AttemptError as failed:
-        place = f"{file.granule.id}, {without_secrets(file.href)}"
-        kind = file.client.endpoint.kind
-        if failed.kind == "access":
-            step = _ACCESS.get(kind, "see that the server lets you read it")
-            raise AccessError(f"{file.name}: {failed.reason}", place=place, next_step=step) from None
+        raise _failure(
+            failed, file.client.endpoint, f"{file.granule.id}, {without_secrets(file.href)}", file.name
+        ) from None
+
+
+def _failure(failed: AttemptError, endpoint: Endpoint, place: str, name: str) -> ReadError:
+    """What the user is told of a failed read."""
+    if failed.kind != "access":
         step = "fetch again; if it stays, the file is damaged there"
-        raise ReadError(f"{file.name}: {failed.reason}", place=place, next_step=step) from None
+        return ReadError(f"{name}: {failed.reason}", place=place, next_step=step)
+    token = earthdata_token() if endpoint.kind == "cmr" else None
+    told = f"; {token.told()}" if token else ""
+    step = _ACCESS.get(endpoint.kind, "see that the server lets you read it")
+    return AccessError(f"{name}: {failed.reason}{told}", place=place, next_step=step)
+
+
+def probe(granule: Granule, endpoint: Endpoint, *, patience: Patience) -> None:
+    """The beginning of the granule's mask can be read, with the credentials as they are now.
+
+    Raises:
+        AccessError: the server refuses them.
+        ReadError: it cannot be read for another reason.
+    """
+    href = dict(granule.hrefs)["fmask"]
+    try:
+        retrying(lambda: Client(endpoint).get(href, patience, start=0, stop=64), granule.id, patience)
+    except AttemptError as failed:
+        raise _failure(failed, endpoint, f"{granule.id}, {without_secrets(href)}", "fmask") from None
 
 
 def _attempt(file: _File, grid: TileGrid, dst_yx: npt.NDArray[np.generic], *, whole: bool) -> _Place:
@@ -215,11 +234,19 @@ def _verified(file: _File, body: Body) -> Body:
         if digest != told["multihash"][len(code) :]:
             raise AttemptError(f"its {_HASHES[code]} is not the catalogue's", "content")
     if file.keep is not None and not file.keep.is_file():
-        file.keep.parent.mkdir(parents=True, exist_ok=True)
-        part = file.keep.with_suffix(f".{os.getpid()}.part")
-        part.write_bytes(body.data)
-        part.replace(file.keep)
+        _keep(file.keep, body.data)
     return body
+
+
+def _keep(path: Path, data: bytes) -> None:
+    part = path.with_suffix(f".{os.getpid()}.part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        part.write_bytes(data)
+        part.replace(path)
+    except OSError as error:
+        part.unlink(missing_ok=True)
+        raise unwritable(error, path.name, path) from error
 
 
 def _layout(file: _File, head: Body) -> tuple[tiff.Layout, Body]:

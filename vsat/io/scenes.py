@@ -21,9 +21,10 @@ from vsat.core.grid import TileGrid
 from vsat.errors import StoreError
 from vsat.hls import SceneKey
 from vsat.io import shard
-from vsat.io.durable import PARTIAL, sha256_of, sha256_of_parts, sync_folder, write_file
+from vsat.io.durable import PARTIAL, sha256_of, sha256_of_parts, sync_folder, unwritable, write_file
 from vsat.io.layout import check_grid, cubes_folder, ensure_store, object_path, shard_layout, store_folder
 from vsat.io.ledger import Ledger, Receipt
+from vsat.objects import ABSENT, AT_ONCE, ObjectPath, StorePath
 
 Int16 = NDArray[np.int16]
 UInt8 = NDArray[np.uint8]
@@ -31,13 +32,13 @@ KIND = "scene"
 NEXT = ".next"
 
 
-def ledger_path(home: Path) -> Path:
-    """The ledger of a region's folder."""
-    return home / "ledger.sqlite"
+def ledger_path(home: StorePath) -> StorePath:
+    """The ledger of a region's folder; in a bucket it is a place with an object per receipt."""
+    return home / ("ledger" if isinstance(home, ObjectPath) else "ledger.sqlite")
 
 
 def write_scene(
-    home: Path, grid: TileGrid, key: SceneKey, refl_byx: Int16, fmask_yx: UInt8
+    home: StorePath, grid: TileGrid, key: SceneKey, refl_byx: Int16, fmask_yx: UInt8
 ) -> tuple[tuple[str, str], ...]:
     """The scene is on the disk; it counts once a receipt with the returned outputs is in the ledger.
 
@@ -65,23 +66,18 @@ def write_scene(
             _write_object(home, key, "fmask", grid, fmask_yx[np.newaxis]),
         )
     except OSError as error:
-        raise StoreError(
-            f"{key} cannot be written: {error.strerror}",
-            place=str(error.filename or store_folder(home, key.tile, key.day.year)),
-            next_step="make room or give the right to write there, then run again: what is finished stays",
-        ) from error
+        raise unwritable(error, str(key), store_folder(home, key.tile, key.day.year)) from error
 
 
-def settle(home: Path, outputs: Sequence[tuple[str, str]]) -> None:
+def settle(home: StorePath, outputs: Sequence[tuple[str, str]]) -> None:
     """Objects that waited for their receipt take their place. Call after `Ledger.record`; repeating is harmless."""
     for path, digest in outputs:
         waiting = _waiting(home / path, digest)
-        if waiting.exists():
-            waiting.replace(home / path)
-            sync_folder(waiting.parent)
+        if waiting.is_file():
+            _move(waiting, home / path)
 
 
-def sweep(home: Path, ledger: Ledger) -> int:
+def sweep(home: StorePath, ledger: Ledger) -> int:
     """Leftovers of killed writers are gone: half-written ones removed, waiting ones settled or removed.
 
     Only for the holder of the region's fetch lease: it would take a living writer's files.
@@ -93,8 +89,8 @@ def sweep(home: Path, ledger: Ledger) -> int:
     leftovers = sorted([*cubes_folder(home).rglob(f"*{PARTIAL}"), *cubes_folder(home).rglob(f"*{NEXT}")])
     for path in leftovers:
         if path in committed:
-            path.replace(_final(path))
-        elif path.is_dir():
+            _move(path, _final(path))
+        elif isinstance(path, Path) and path.is_dir():
             shutil.rmtree(path)
         else:
             path.unlink(missing_ok=True)
@@ -102,7 +98,7 @@ def sweep(home: Path, ledger: Ledger) -> int:
 
 
 def read_scenes(
-    home: Path,
+    home: StorePath,
     grid: TileGrid,
     keys: Sequence[SceneKey],
     rows: slice = slice(None),
@@ -131,7 +127,7 @@ def read_scenes(
 
 
 def read_array(
-    home: Path,
+    home: StorePath,
     grid: TileGrid,
     keys: Sequence[SceneKey],
     array: str,
@@ -149,6 +145,7 @@ def read_array(
     out_tbyx = np.empty((len(keys), layout.shape[0], len(window[0]), len(window[1])), layout.dtype)
     if out_tbyx.size:
         reading = _Reading(home, array, layout, window, _committed(home, keys, array))
+        workers = max(workers, AT_ONCE) if isinstance(home, ObjectPath) else workers  # to wait for them all at once
         if workers > 1:
             with ThreadPoolExecutor(workers) as pool:
                 list(pool.map(reading.read, keys, out_tbyx))
@@ -168,28 +165,43 @@ def done_scenes(ledger: Ledger, tile: str = "") -> list[Receipt]:
     return [receipt for receipt in ledger.all(KIND, f"{tile}/" if tile else "") if receipt.status == "done"]
 
 
-def _write_object(home: Path, key: SceneKey, array: str, grid: TileGrid, array_byx: NDArray[Any]) -> tuple[str, str]:
+def _write_object(
+    home: StorePath, key: SceneKey, array: str, grid: TileGrid, array_byx: NDArray[Any]
+) -> tuple[str, str]:
     path = object_path(home, key, array)
     layout = shard_layout(grid, array)
-    if not path.exists():
+    if isinstance(path, Path) and not path.exists():
         digest = write_file(path, shard.encode(layout, array_byx))
     else:
         parts = list(shard.encode(layout, array_byx))
         digest = sha256_of_parts(parts)
-        if digest != sha256_of(path):
+        if not _is_first(path, parts) and digest != sha256_of(path):
             write_file(_waiting(path, digest), parts)
     return path.relative_to(home).as_posix(), digest
+
+
+def _is_first(path: StorePath, parts: Sequence[bytes]) -> bool:
+    """True if the object was not in the bucket and is now: nobody, late or not, replaces what a receipt may list."""
+    return isinstance(path, ObjectPath) and path.put(b"".join(parts), instead_of=ABSENT) is not None
+
+
+def _move(waiting: StorePath, path: StorePath) -> None:
+    if isinstance(waiting, ObjectPath):
+        waiting.replace(ObjectPath(path))
+    else:
+        waiting.replace(path)
+        sync_folder(waiting.parent)
 
 
 @dataclass(frozen=True)
 class _Reading:
     """One window of one array, to be read from any number of scenes; `waiting` are objects not yet in their place."""
 
-    home: Path
+    home: StorePath
     array: str
     layout: shard.ShardLayout
     window: shard.Window
-    waiting: dict[Path, Path]
+    waiting: dict[StorePath, StorePath]
 
     def read(self, key: SceneKey, out_byx: NDArray[Any]) -> None:
         path = object_path(self.home, key, self.array)
@@ -209,11 +221,11 @@ class _Reading:
             ) from error
 
 
-def _committed(home: Path, keys: Sequence[SceneKey], array: str) -> dict[Path, Path]:
+def _committed(home: StorePath, keys: Sequence[SceneKey], array: str) -> dict[StorePath, StorePath]:
     """Objects whose receipt is in the ledger but which have not taken their place yet: final path to waiting path."""
     wanted = {object_path(home, key, array): key for key in keys}
     folders = {path.parent for path in wanted}
-    waiting = {path for folder in folders if folder.is_dir() for path in folder.iterdir() if path.name.endswith(NEXT)}
+    waiting = {path for folder in folders for path in folder.glob(f"*{NEXT}")}
     if not waiting:
         return {}
     with Ledger(ledger_path(home)) as ledger:
@@ -222,9 +234,9 @@ def _committed(home: Path, keys: Sequence[SceneKey], array: str) -> dict[Path, P
     return {_final(path): path for path in waiting & listed}
 
 
-def _waiting(path: Path, digest: str) -> Path:
+def _waiting(path: StorePath, digest: str) -> StorePath:
     return path.with_name(f"{path.name}.{digest}{NEXT}")
 
 
-def _final(waiting: Path) -> Path:
+def _final(waiting: StorePath) -> StorePath:
     return waiting.with_name(waiting.name.removesuffix(NEXT).rpartition(".")[0])

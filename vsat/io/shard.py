@@ -8,6 +8,7 @@ Arrays are (band, y, x).
 import os
 import threading
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,8 @@ import google_crc32c
 import numpy as np
 from numcodecs import blosc  # type: ignore[import-untyped]
 from numpy.typing import NDArray
+
+from vsat.objects import ObjectPath, StorePath
 
 _CRC_BYTES = 4
 _INDEX_DTYPE = np.dtype("<u8")
@@ -114,11 +117,8 @@ def read_spans(path: Path, count: int) -> NDArray[np.uint64]:
         FileNotFoundError: there is no such shard.
         TornShardError: it is shorter than its index, or the index fails its checksum.
     """
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        return _index_of(handle, count)
-    finally:
-        os.close(handle)
+    with _opened(path) as shard:
+        return _index_of(shard, count)
 
 
 def read_chunk(path: Path, span: NDArray[np.uint64], out: NDArray[Any]) -> None:
@@ -153,7 +153,7 @@ def _scratch(length: int) -> Bytes:
     return buffer
 
 
-def read_window(path: Path, layout: ShardLayout, window: Window, out_byx: NDArray[Any]) -> None:
+def read_window(path: StorePath, layout: ShardLayout, window: Window, out_byx: NDArray[Any]) -> None:
     """Fill `out_byx` with the scene's pixels in the window; only the chunks it touches are read.
 
     Args:
@@ -167,16 +167,57 @@ def read_window(path: Path, layout: ShardLayout, window: Window, out_byx: NDArra
         TornShardError: a chunk is missing or fails its checksum.
     """
     rows, cols = (_touched(pixels, chunk) for pixels, chunk in zip(window, layout.chunk, strict=True))
+    with _opened(path) as shard:
+        index = _index_of(shard, int(np.prod(layout.counts))).reshape(*layout.counts, 2)
+        runs = [
+            (band, row, index[band, row, cols.start : cols.stop]) for band in range(layout.shape[0]) for row in rows
+        ]
+        blobs = shard.read([_span(run, shard.size) for _, _, run in runs])
+        scratch_yx = np.empty(layout.chunk, layout.dtype)
+        for (band, row, run), blob in zip(runs, blobs, strict=True):
+            for col, packed in zip(cols, _cut(blob, run), strict=True):
+                _unpack(packed, scratch_yx)
+                _paste(scratch_yx, (row * layout.chunk[0], col * layout.chunk[1]), window, out_byx[band])
+
+
+class _File:
+    """A shard on a disk."""
+
+    def __init__(self, handle: int) -> None:
+        self._handle, self.size = handle, os.fstat(handle).st_size
+
+    def tail(self, length: int) -> Bytes:
+        return self._read(max(0, self.size - length), self.size)
+
+    def read(self, spans: Iterable[tuple[int, int]]) -> Iterator[Bytes]:
+        return (self._read(start, stop) for start, stop in spans)
+
+    def _read(self, start: int, stop: int) -> Bytes:
+        return np.frombuffer(os.pread(self._handle, stop - start, start), np.uint8)
+
+
+class _Object:
+    """A shard in a bucket: its index comes by one request, and what is wanted of it by as few as there are gaps."""
+
+    def __init__(self, path: ObjectPath) -> None:
+        self._path = path
+
+    def tail(self, length: int) -> Bytes:
+        content, self.size = self._path.read_tail(length)
+        return np.frombuffer(content, np.uint8)
+
+    def read(self, spans: Iterable[tuple[int, int]]) -> Iterator[Bytes]:
+        return (np.frombuffer(part, np.uint8) for part in self._path.read_ranges(list(spans)))
+
+
+@contextmanager
+def _opened(path: StorePath) -> Iterator[_File | _Object]:
+    if isinstance(path, ObjectPath):
+        yield _Object(path)
+        return
     handle = os.open(path, os.O_RDONLY)
     try:
-        index = _read_index(handle, layout)
-        scratch_yx = np.empty(layout.chunk, layout.dtype)
-        for band in range(layout.shape[0]):
-            for row in rows:
-                run = _read_run(handle, index[band, row, cols.start : cols.stop])
-                for col, packed in zip(cols, run, strict=True):
-                    _unpack(packed, scratch_yx)
-                    _paste(scratch_yx, (row * layout.chunk[0], col * layout.chunk[1]), window, out_byx[band])
+        yield _File(handle)
     finally:
         os.close(handle)
 
@@ -197,33 +238,30 @@ def _padded(part_yx: NDArray[Any], layout: ShardLayout) -> NDArray[Any]:
     return whole_yx
 
 
-def _read_index(handle: int, layout: ShardLayout) -> NDArray[np.uint64]:
-    return _index_of(handle, int(np.prod(layout.counts))).reshape(*layout.counts, 2)
-
-
-def _index_of(handle: int, count: int) -> NDArray[np.uint64]:
-    size, length = os.fstat(handle).st_size, count * 16 + _CRC_BYTES
-    if size < length:
-        raise TornShardError(f"{size} bytes, its index alone has {length}")
-    return _checked(_pread(handle, length, size - length), "index").view(_INDEX_DTYPE).reshape(count, 2)
+def _index_of(shard: _File | _Object, count: int) -> NDArray[np.uint64]:
+    length = count * 16 + _CRC_BYTES
+    tail = shard.tail(length)
+    if shard.size < length:
+        raise TornShardError(f"{shard.size} bytes, its index alone has {length}")
+    return _checked(tail, "index").view(_INDEX_DTYPE).reshape(count, 2)
 
 
 def _touched(pixels: range, chunk: int) -> range:
     return range(pixels.start // chunk, -(-pixels.stop // chunk))
 
 
-def _pread(handle: int, length: int, start: int) -> Bytes:
-    return np.frombuffer(os.pread(handle, length, start), np.uint8)
-
-
-def _read_run(handle: int, run: NDArray[np.uint64]) -> list[Bytes]:
-    """Chunks of one row lie one behind the other: one read fetches them all."""
+def _span(run: NDArray[np.uint64], size: int) -> tuple[int, int]:
+    """Where the chunks of one row lie, one behind the other: one read fetches them all."""
     if (run == _ABSENT).any():
         raise TornShardError("a chunk is missing")
     start, stop = int(run[:, 0].min()), int(run.sum(axis=1).max())
-    if stop > os.fstat(handle).st_size:
+    if stop > size:
         raise TornShardError(f"a chunk ends at byte {stop}, past the end")
-    blob = _pread(handle, stop - start, start)
+    return start, stop
+
+
+def _cut(blob: Bytes, run: NDArray[np.uint64]) -> list[Bytes]:
+    start = int(run[:, 0].min())
     return [_checked(blob[int(at) - start : int(at + length) - start], "chunk") for at, length in run]
 
 

@@ -3,6 +3,7 @@
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,7 +16,8 @@ from shapely.geometry import Polygon, mapping
 from vsat.core.grid import TileGrid
 from vsat.errors import StoreError
 from vsat.hls import COMMON_NAMES, FILL, RESOLUTION_M, SCALE, WAVELENGTH_UM
-from vsat.io.durable import PARTIAL, write_file
+from vsat.io.durable import PARTIAL, unwritable, write_file
+from vsat.objects import AT_ONCE, ObjectPath, StorePath
 
 if TYPE_CHECKING:
     from vsat.io.publish import VirtualImage
@@ -51,12 +53,18 @@ QA_FIELDS = (
 )
 
 
-def item_json(image: "VirtualImage", files: Sequence[Path]) -> bytes:
-    """The STAC item of an image over its other files, as UTF-8 JSON; equal images and files give equal bytes."""
-    return _dumped(_item(image, files))
+def item_json(image: "VirtualImage", files: Sequence[Path], *, below: str = "") -> bytes:
+    """The STAC item of an image over its other files, as UTF-8 JSON; equal images and files give equal bytes.
+
+    Args:
+        image: the image.
+        files: its other files, on a disk.
+        below: where they lie beside the item, such as `revision/`.
+    """
+    return _dumped(_item(image, files, below))
 
 
-def read_item(path: Path) -> dict[str, Any]:
+def read_item(path: StorePath) -> dict[str, Any]:
     """An item as published.
 
     Raises:
@@ -71,7 +79,7 @@ def read_item(path: Path) -> dict[str, Any]:
     return item
 
 
-def write_catalogue(home: Path, region: str, folders: Sequence[Path]) -> None:
+def write_catalogue(home: StorePath, region: str, folders: Sequence[StorePath]) -> None:
     """`images/catalog.json` leads to a collection per tile, and each to the items of its images; relative links only.
 
     Args:
@@ -87,19 +95,17 @@ def write_catalogue(home: Path, region: str, folders: Sequence[Path]) -> None:
     try:
         _write_catalogue(home / "images", region, folders)
     except OSError as error:
-        raise StoreError(
-            f"the catalogue cannot be written: {error.strerror}", place=str(home / "images"),
-            next_step="make room or give the right to write there, then run again: the images themselves are there",
-        ) from error  # fmt: skip
+        raise unwritable(error, "the catalogue of the images", home / "images") from error
 
 
-def _write_catalogue(root: Path, region: str, folders: Sequence[Path]) -> None:
-    root.mkdir(parents=True, exist_ok=True)
-    for left in (*root.glob(f"*{PARTIAL}"), *root.glob(f"*/*.json.*{PARTIAL}")):  # of a killed writer
-        left.unlink(missing_ok=True)
+def _write_catalogue(root: StorePath, region: str, folders: Sequence[StorePath]) -> None:
+    if isinstance(root, Path):
+        root.mkdir(parents=True, exist_ok=True)
+        for left in (*root.glob(f"*{PARTIAL}"), *root.glob(f"*/*.json.*{PARTIAL}")):  # of a killed writer
+            left.unlink(missing_ok=True)
     tiles = []
     for tile, members in groupby(sorted(folders), key=lambda folder: folder.parent.name):
-        items = [read_item(folder / f"{folder.name}.json") for folder in members]
+        items = _read_items([folder / f"{folder.name}.json" for folder in members])
         write_file(root / tile / "collection.json", [_dumped(_collection(region, tile, items))])
         tiles.append(tile)
     catalogue = {
@@ -110,7 +116,14 @@ def _write_catalogue(root: Path, region: str, folders: Sequence[Path]) -> None:
     write_file(root / "catalog.json", [_dumped(catalogue)])
 
 
-def _item(image: "VirtualImage", files: Sequence[Path]) -> dict[str, Any]:
+def _read_items(paths: Sequence[StorePath]) -> list[dict[str, Any]]:
+    if not any(isinstance(path, ObjectPath) for path in paths):
+        return [read_item(path) for path in paths]
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        return list(pool.map(read_item, paths))
+
+
+def _item(image: "VirtualImage", files: Sequence[Path], below: str) -> dict[str, Any]:
     footprint, bbox = _footprint(image.grid)
     day, asof = image.day.isoformat(), f"{image.asof.isoformat()}T00:00:00Z"
     return {
@@ -130,9 +143,18 @@ def _item(image: "VirtualImage", files: Sequence[Path]) -> dict[str, Any]:
         "links": [
             _link("root", "../../catalog.json"), _link("parent", "../collection.json"), _link("collection", "../collection.json"),
             *({"rel": "derived_from", "href": _source_href(name), "type": "application/geo+json"} for name in image.sources),
+            *_predecessor(image),
         ],
-        "assets": {_key(path, image.name): _asset(path, image.name) for path in files},
+        "assets": {_key(path, image.name): _asset(path, image.name, below) for path in files},
     }  # fmt: skip
+
+
+def _predecessor(image: "VirtualImage") -> list[dict[str, str]]:
+    """The image that a later version stands beside; the collection lists the newest version of a date only."""
+    if image.version == 1:
+        return []
+    before = f"{image.name.rpartition('.')[0]}.v{image.version - 1}"
+    return [_link("predecessor-version", f"../{before}/{before}.json", "application/geo+json")]
 
 
 def _key(path: Path, name: str) -> str:
@@ -140,10 +162,10 @@ def _key(path: Path, name: str) -> str:
     return "thumbnail" if path.suffix == ".png" else path.name.removeprefix(f"{name}.").removesuffix(path.suffix)
 
 
-def _asset(path: Path, name: str) -> dict[str, Any]:
+def _asset(path: Path, name: str, below: str) -> dict[str, Any]:
     content = path.read_bytes()
     asset: dict[str, Any] = {
-        "href": f"./{path.name}",
+        "href": f"./{below}{path.name}",
         "type": TYPES[path.suffix],
         "file:size": len(content),
         "file:checksum": SHA256_MULTIHASH + hashlib.sha256(content).hexdigest(),

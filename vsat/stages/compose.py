@@ -6,7 +6,6 @@ Axes: t scenes, q dates, b bands, l looks of `age` (last, next, count), y, x.
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import date
-from pathlib import Path
 from typing import Literal, Protocol
 
 import numpy as np
@@ -32,6 +31,7 @@ from vsat.hls import BANDS, FILL, SCALE, Fmask, SceneKey, sensors_of
 from vsat.io.publish import VirtualImage
 from vsat.io.scenes import read_scenes
 from vsat.methods import is_trained
+from vsat.objects import StorePath
 from vsat.stages.models import label, model_of
 
 Int16 = NDArray[np.int16]
@@ -65,7 +65,7 @@ class DateJob(Protocol):
 class Context:
     """What all dates of a job share."""
 
-    home: Path
+    home: StorePath
     grid: TileGrid
     method: str
     bands: tuple[str, ...]

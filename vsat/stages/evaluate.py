@@ -25,7 +25,7 @@ from vsat.settings import Settings
 from vsat.stages.cases import Case, pick
 from vsat.stages.costs import measure
 from vsat.stages.models import model_of
-from vsat.stages.pool import Progress, run_jobs
+from vsat.stages.pool import Progress, run_in_threads
 from vsat.stages.scores import calibrations, headlines, rows
 from vsat.stages.sources import Block, Source, load_source
 from vsat.stages.tally import Tally, Unit
@@ -226,7 +226,7 @@ def _one_source(
     for block in source.blocks:
         mine = [job for job in jobs if job.block is block]
         told = None if progress is None else _further(progress, done, len(jobs))
-        for result in run_jobs(evaluate_one, mine, workers=workers, progress=told):
+        for result in run_in_threads(evaluate_one, mine, workers=workers, progress=told):
             tally.add(result.tally)
             units += result.units
             cases += result.cases

@@ -8,6 +8,7 @@ import hashlib
 import json
 import logging
 import shutil
+import tempfile
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -25,10 +26,12 @@ from vsat.errors import AccessError, AllCloudy, CatalogueDown, NoScenes, ReadErr
 from vsat.hls import FMASK_FILL, TILE_PX, GranuleId, SceneKey
 from vsat.io import archive
 from vsat.io.catalog import Endpoint, Found, Granule, endpoint_for, search
+from vsat.io.durable import size_of
 from vsat.io.layout import check_grid, store_folder
 from vsat.io.ledger import Fact, Ledger, Receipt, lease
 from vsat.io.reader import Scene, read_granule
 from vsat.io.scenes import KIND, done_scenes, ledger_path, settle, sweep, write_scene
+from vsat.objects import StorePath, existing, place_of
 from vsat.settings import Settings
 from vsat.stages.pool import Progress, run_jobs
 
@@ -43,7 +46,7 @@ _SHOWN = 50  # unusable granules and failures that a report spells out; all are 
 class FetchJob:
     """One scene to read and write; plain values, JSON in and out."""
 
-    home: Path
+    home: str
     grid: TileGrid
     endpoint: Endpoint
     key: str
@@ -51,6 +54,11 @@ class FetchJob:
     signature: str
     adjacent: bool = False
     snow: bool = False
+
+    @property
+    def store(self) -> StorePath:
+        """The region's folder."""
+        return place_of(self.home)
 
 
 @dataclass(frozen=True)
@@ -197,9 +205,9 @@ def fetch_one(job: FetchJob) -> Receipt:
         AccessError: the server refuses our credentials: all other scenes would fail alike.
         StoreError: the disk is full, or the cube is on another grid.
     """
-    inputs = tuple(granule.id for granule in job.granules)
+    home, inputs = place_of(job.home), tuple(granule.id for granule in job.granules)
     large = job.grid.height * job.grid.width * 4 >= TILE_PX**2  # whole files of 20 MB are worth keeping over a failure
-    scratch = job.home / SCRATCH if large else None
+    scratch = _scratch(home) if large else None
     try:
         parts = [read_granule(granule, job.grid, job.endpoint, scratch=scratch) for granule in job.granules]
     except AccessError:
@@ -208,13 +216,13 @@ def fetch_one(job: FetchJob) -> Receipt:
         return scene_failed(job, str(error))
     refl_byx, fmask_yx = mosaic(parts)
     scene = Scene(refl_byx, fmask_yx)
-    outputs = write_scene(job.home, job.grid, SceneKey.from_string(job.key), refl_byx, fmask_yx)
+    outputs = write_scene(home, job.grid, SceneKey.from_string(job.key), refl_byx, fmask_yx)
     receipt = Receipt(KIND, job.key, "done", inputs, job.signature, outputs, _facts(job, scene, outputs))
-    with Ledger(ledger_path(job.home)) as ledger:
+    with Ledger(ledger_path(home)) as ledger:
         if ledger.get(FAILED, job.key):
             ledger.delete(FAILED, job.key)
         ledger.record(receipt)
-    settle(job.home, outputs)
+    settle(home, outputs)
     log.info("scene %s: %d granules, %.0f %% clear", job.key, len(inputs), 100 * float(receipt.facts["clear"] or 0))
     return receipt
 
@@ -224,7 +232,7 @@ def scene_failed(job: FetchJob, reason: str) -> Receipt:
     log.warning("scene %s failed: %s", job.key, reason)
     inputs = tuple(granule.id for granule in job.granules)
     receipt = Receipt(FAILED, job.key, "failed", inputs, job.signature, (), {"reason": reason})
-    with Ledger(ledger_path(job.home)) as ledger:
+    with Ledger(ledger_path(place_of(job.home))) as ledger:
         ledger.record(receipt)
     return receipt
 
@@ -241,7 +249,7 @@ def finish_fetch(region: Region, plan: FetchPlan, receipts: Sequence[Receipt]) -
     with Ledger(ledger_path(region.home)) as ledger:
         held = [receipt for tile in plan.tiles for receipt in done_scenes(ledger, tile)]
     if not failed and not plan.lost_tiles:
-        shutil.rmtree(region.home / SCRATCH, ignore_errors=True)
+        shutil.rmtree(_scratch(region.home), ignore_errors=True)
         _check_outcome(region, plan, held)
     shares = [float(receipt.facts["clear"] or 0.0) for receipt in done]
     counts = {name: value for name, value in vars(plan).items() if name != "jobs"}
@@ -256,9 +264,16 @@ def finish_fetch(region: Region, plan: FetchPlan, receipts: Sequence[Receipt]) -
     )
 
 
-def _check_grids(home: Path, grid: TileGrid) -> None:
-    for folder in store_folder(home, grid.tile, 0).parent.glob("[0-9]*.zarr"):
-        check_grid(home, grid, int(folder.stem))
+def _check_grids(home: StorePath, grid: TileGrid) -> None:
+    for group in store_folder(home, grid.tile, 0).parent.glob("*.zarr/zarr.json"):
+        check_grid(home, grid, int(group.parent.stem))
+
+
+def _scratch(home: StorePath) -> Path:
+    """Where files lie until a scene is made of them: on this machine, wherever the store is."""
+    if isinstance(home, Path):
+        return home / SCRATCH
+    return Path(tempfile.gettempdir()) / f"vsat-{hashlib.sha256(str(home).encode()).hexdigest()[:16]}"
 
 
 def _jobs(region: Region, endpoint: Endpoint, grid: TileGrid, found: Found) -> list[FetchJob]:
@@ -268,7 +283,7 @@ def _jobs(region: Region, endpoint: Endpoint, grid: TileGrid, found: Found) -> l
     cloud = region.cloud
     return [
         FetchJob(
-            region.home,
+            str(region.home),
             grid,
             endpoint,
             str(key),
@@ -289,7 +304,12 @@ def _signature(grid: TileGrid, granules: Sequence[Granule]) -> str:
 
 def _added(plan: FetchPlan, jobs: list[FetchJob], found: Found, ledger: Ledger) -> FetchPlan:
     """The plan with one more tile's jobs and counts."""
-    states = [_state(job, ledger) for job in jobs]
+    receipts = {
+        receipt.key: receipt for tile in {job.grid.tile for job in jobs} for receipt in done_scenes(ledger, tile)
+    }
+    held = [(place_of(job.home), receipts[job.key]) for job in jobs if job.key in receipts]
+    there = existing(home / path for home, receipt in held for path, _ in receipt.outputs)
+    states = [_state(job, receipts.get(job.key), there) for job in jobs]
     count = Counter(states)
     reasons = (*plan.reasons, *((bad.id, bad.reason) for bad in found.unusable))
     return FetchPlan(
@@ -307,14 +327,13 @@ def _added(plan: FetchPlan, jobs: list[FetchJob], found: Found, ledger: Ledger) 
     )
 
 
-def _state(job: FetchJob, ledger: Ledger) -> str:
+def _state(job: FetchJob, receipt: Receipt | None, there: set[StorePath]) -> str:
     """ "new", "revised", or "already": there, from the same granules, and its objects are not lost."""
-    receipt = ledger.get(KIND, job.key)
-    if receipt is None or receipt.status != "done":
+    if receipt is None:
         return "new"
     if receipt.signature != job.signature:
         return "revised"
-    return "already" if all((job.home / path).exists() for path, _ in receipt.outputs) else "new"
+    return "already" if all(place_of(job.home) / path in there for path, _ in receipt.outputs) else "new"
 
 
 def _facts(job: FetchJob, scene: Scene, outputs: Sequence[tuple[str, str]]) -> dict[str, Fact]:
@@ -326,7 +345,7 @@ def _facts(job: FetchJob, scene: Scene, outputs: Sequence[tuple[str, str]]) -> d
         "valid": round(float(np.mean(scene.fmask_yx != FMASK_FILL)), 6),
         "cloud_cover": round(sum(covers) / len(covers), 3) if covers else None,
         "granules": len(job.granules),
-        "bytes": sum((job.home / path).stat().st_size for path, _ in outputs),
+        "bytes": sum(size_of(place_of(job.home) / path) for path, _ in outputs),
     }
 
 

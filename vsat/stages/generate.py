@@ -13,17 +13,17 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import date, timedelta
 from itertools import groupby
-from pathlib import Path
 from typing import Literal
 
 from vsat.config import Region
 from vsat.core.grid import TileGrid
 from vsat.errors import ReadError, StoreError
 from vsat.hls import SceneKey
-from vsat.io.ledger import Ledger, Receipt, lease
-from vsat.io.publish import image_folder, publish
+from vsat.io.ledger import Fact, Ledger, Receipt, lease
+from vsat.io.publish import FIRST_VERSION, image_folder, publish
 from vsat.io.scenes import done_scenes, ledger_path
 from vsat.io.stac import write_catalogue
+from vsat.objects import StorePath, existing, place_of
 from vsat.settings import Settings
 from vsat.stages.compose import Context, compose
 from vsat.stages.map_page import write_map
@@ -38,7 +38,23 @@ RECIPE = 1  # counts up when the same scenes shall give other bytes
 MOST_DATES = 4  # a job keeps that many dates of a whole tile in memory, .44 GB each
 CATALOGUE_TURN_S = 600.0
 
-Policy = Literal["missing", "skip", "replace"]
+Policy = Literal["missing", "skip", "replace", "new-version"]
+
+
+@dataclass(frozen=True)
+class Wish:
+    """Which images are to be made, and how; see `plan_generate`.
+
+    Attributes:
+        policy: "missing" makes what is missing or stale, "skip" only what is missing, "replace" all, "new-version" what
+            "missing" would, but beside the image that is there, under the next higher version.
+        method: how gaps are filled; None for the region's own, or the one that an image was once asked for with.
+        request: who asks; what was made for the same request is never made again by "replace". "" for nobody.
+    """
+
+    policy: Policy = "missing"
+    method: str | None = None
+    request: str = ""
 
 
 @dataclass(frozen=True)
@@ -49,11 +65,15 @@ class DateJob:
     status: Literal["provisional", "final"]
     asof: str
     signature: str
+    version: int = FIRST_VERSION
 
 
 @dataclass(frozen=True)
 class GenerateJob:
-    """Up to MOST_DATES dates of one tile and month, and the scenes they rest on as (key, granule ids). Plain values."""
+    """Up to MOST_DATES dates of one tile and month, and the scenes they rest on as (key, granule ids). Plain values.
+
+    `asked` goes into the receipts: "method", where it is another than the region's, and "request", where there is one.
+    """
 
     home: str
     grid: TileGrid
@@ -63,6 +83,12 @@ class GenerateJob:
     snow: bool
     scenes: tuple[tuple[str, tuple[str, ...]], ...]
     dates: tuple[DateJob, ...]
+    asked: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def store(self) -> StorePath:
+        """The region's folder."""
+        return place_of(self.home)
 
 
 @dataclass(frozen=True)
@@ -111,7 +137,7 @@ def generate(
         region: the region, its scenes fetched.
         start, end: first and last date, both included.
         day: as of which day; later scenes are not used.
-        policy: "missing" makes what is missing or stale, "skip" only what is missing, "replace" all.
+        policy: see Wish.
         workers: threads; by default as many as VSAT_WORKERS says.
         progress: told (jobs done, jobs in all).
     """
@@ -122,16 +148,29 @@ def generate(
     return finish_generate(region, day, plan, [receipt for receipts in results for receipt in receipts])
 
 
-def plan_generate(region: Region, start: date, end: date, day: date, *, policy: Policy = "missing") -> GeneratePlan:
-    """What is to be made, from the ledger alone. Arguments as in `generate`."""
-    plan = GeneratePlan((), 0, ())
+def plan_generate(
+    region: Region,
+    start: date,
+    end: date,
+    day: date,
+    *,
+    policy: Policy = "missing",
+    method: str | None = None,
+    request: str = "",
+) -> GeneratePlan:
+    """What is to be made, from the ledger alone. Arguments as in `generate` and Wish.
+
+    An image that was asked for with a method of its own keeps it: a night that finds it stale makes it again with that
+    one, until it is asked for with the region's.
+    """
+    plan, wish = GeneratePlan((), 0, ()), Wish(policy, method, request)
     with Ledger(ledger_path(region.home)) as ledger:
         for grid in region.grids():
             scenes = {SceneKey.from_string(receipt.key): receipt for receipt in done_scenes(ledger, grid.tile)}
             dates = [when for when in region.dates(min(end, day), (key.day for key in scenes)) if when >= start]
             for month, group in groupby(dates, key=lambda when: when.replace(day=1)):
                 context = _context(region, scenes.values(), month, day)
-                plan = _added(plan, region, grid, context, list(group), day, ledger, policy)
+                plan = _added(plan, region, grid, context, list(group), day, ledger, wish)
     return plan
 
 
@@ -144,7 +183,7 @@ def generate_one(job: GenerateJob) -> list[Receipt]:
     Raises:
         StoreError: an image cannot be written (disk full).
     """
-    home, receipts = Path(job.home), []
+    home, receipts = place_of(job.home), []
     context = Context(home, job.grid, job.method, job.bands, job.adjacent, job.snow)
     try:
         images = compose(context, job.dates, job.scenes)
@@ -152,9 +191,14 @@ def generate_one(job: GenerateJob) -> list[Receipt]:
         return images_failed(job, str(error))
     with Ledger(ledger_path(home)) as ledger:
         for one, image in zip(job.dates, images, strict=True):
-            outputs = publish(home, image)
+            outputs = publish(home, replace(image, version=one.version))
             key, inputs = f"{job.grid.tile}/{one.day}", tuple(scene for scene, _ in job.scenes)
-            receipt = Receipt(KIND, key, "done", inputs, one.signature, outputs, dict(image.facts))
+            outputs += _of_lower_versions(ledger.get(KIND, key), one.version)
+            facts: dict[str, Fact] = dict(image.facts)
+            facts.update(job.asked)
+            if one.version > FIRST_VERSION:
+                facts["version"] = one.version
+            receipt = Receipt(KIND, key, "done", inputs, one.signature, outputs, facts)
             ledger.record(receipt)
             receipts.append(receipt)
             log.info(
@@ -181,11 +225,13 @@ def finish_generate(region: Region, day: date, plan: GeneratePlan, receipts: Ite
     """
     # one at a time, from the ledger to the files: else the slower of two runs leaves out what the faster has listed
     with lease(region.home, "catalogue", wait_s=CATALOGUE_TURN_S), Ledger(ledger_path(region.home)) as ledger:
-        folders = {receipt.key: _folder(region.home, receipt.key) for receipt in ledger.all(KIND)}
-        lost = tuple(key for key, folder in folders.items() if not (folder / f"{folder.name}.json").exists())
-        present = [folder for key, folder in folders.items() if key not in lost]
-        write_catalogue(region.home, region.name, present)
-        write_map(region.home, region.name, present)
+        images = ledger.all(KIND)
+        folders = {receipt.key: folder_of(region.home, receipt) for receipt in images}
+        there = existing(folder / f"{folder.name}.json" for folder in folders.values())
+        lost = tuple(key for key, folder in folders.items() if folder / f"{folder.name}.json" not in there)
+        write_catalogue(region.home, region.name, [folder for key, folder in folders.items() if key not in lost])
+        shown = [(folders[one.key], str(one.facts["status"])) for one in images if one.key not in lost]
+        write_map(region.home, region.name, shown)
     if lost:
         log.warning("%d images are in the ledger but not on the disk: generate their dates again", len(lost))
     done = sorted(receipts, key=lambda receipt: receipt.key)
@@ -206,34 +252,64 @@ def final_from(region: Region, when: date) -> date:
     return month_end + timedelta(region.final_after_days)
 
 
-def _folder(home: Path, key: str) -> Path:
-    tile, day = key.split("/")
-    return image_folder(home, tile, date.fromisoformat(day))
+def folder_of(home: StorePath, receipt: Receipt) -> StorePath:
+    """Where the newest version of an image lies."""
+    tile, day = receipt.key.split("/")
+    return image_folder(home, tile, date.fromisoformat(day), version_of(receipt))
+
+
+def version_of(receipt: Receipt | None) -> int:
+    """The newest version of an image; of none, the first."""
+    return int(receipt.facts.get("version") or FIRST_VERSION) if receipt else FIRST_VERSION
+
+
+def _of_lower_versions(before: Receipt | None, version: int) -> tuple[tuple[str, str], ...]:
+    """Files of the versions below this one: the receipt of the newest lists them all."""
+    found = before.outputs if before else ()
+    of = {path: int(path.split("/")[2].rpartition(".v")[2]) for path, _ in found}  # images/<tile>/<name>.v1/...
+    return tuple((path, digest) for path, digest in found if of[path] < version)
 
 
 def _added(
     plan: GeneratePlan, region: Region, grid: TileGrid, context: Sequence[Receipt], dates: Sequence[date], day: date,
-    ledger: Ledger, policy: Policy,
+    ledger: Ledger, wish: Wish,
 ) -> GeneratePlan:  # fmt: skip
     """The plan with the dates of one tile and month."""
     if not context:
         return replace(plan, without_context=(*plan.without_context, *(f"{grid.tile}/{when}" for when in dates)))
-    made = [_date_job(region, grid, context, when, day) for when in dates]
-    wanted = [one for one in made if _is_wanted(region.home, ledger.get(KIND, f"{grid.tile}/{one.day}"), one, policy)]
+    wanted: dict[str, list[DateJob]] = {}
+    for when in dates:
+        receipt = ledger.get(KIND, f"{grid.tile}/{when}")
+        method = wish.method or str((receipt and receipt.facts.get("method")) or region.method)
+        made = _date_job(region.model_copy(update={"method": method}), grid, context, when, day)
+        job = _wanted(region.home, receipt, made, wish)
+        if job:
+            wanted.setdefault(method, []).append(job)
     cloud, scenes = region.cloud, tuple((receipt.key, receipt.inputs) for receipt in context)
     jobs = [
         GenerateJob(
-            str(region.home), grid, region.method, region.bands, cloud.adjacent, cloud.snow, scenes,
-            tuple(wanted[at : at + MOST_DATES]),
+            str(region.home), grid, method, region.bands, cloud.adjacent, cloud.snow, scenes,
+            tuple(some[at : at + MOST_DATES]), _asked(region, method, wish),
         )
-        for at in range(0, len(wanted), MOST_DATES)
+        for method, some in wanted.items()
+        for at in range(0, len(some), MOST_DATES)
     ]  # fmt: skip
-    return replace(plan, jobs=(*plan.jobs, *jobs), kept=plan.kept + len(made) - len(wanted))
+    return replace(plan, jobs=(*plan.jobs, *jobs), kept=plan.kept + len(dates) - sum(map(len, wanted.values())))
+
+
+def _asked(region: Region, method: str, wish: Wish) -> tuple[tuple[str, str], ...]:
+    own = () if method == region.method else (("method", method),)
+    return (*own, *((("request", wish.request),) if wish.request else ()))
+
+
+def context_span(region: Region, month: date, day: date) -> tuple[date, date]:
+    """The days whose scenes go into the images of a month (its first day) as of `day`, both ends included."""
+    return month - timedelta(region.context_days), min(final_from(region, month), day)
 
 
 def _context(region: Region, scenes: Iterable[Receipt], month: date, day: date) -> list[Receipt]:
     """The scenes that images of a month rest on as of `day`, in order of day and sensor."""
-    first, last = month - timedelta(region.context_days), min(final_from(region, month), day)
+    first, last = context_span(region, month, day)
     keyed = sorted((SceneKey.from_string(receipt.key), receipt) for receipt in scenes)
     return [receipt for key, receipt in keyed if first <= key.day <= last]
 
@@ -250,8 +326,21 @@ def _date_job(region: Region, grid: TileGrid, context: Sequence[Receipt], when: 
     return DateJob(when.isoformat(), status, asof.isoformat(), signature)
 
 
-def _is_wanted(home: Path, receipt: Receipt | None, job: DateJob, policy: Policy) -> bool:
-    if receipt is None or policy == "replace":
-        return True
-    gone = not all((home / path).exists() for path, _ in receipt.outputs)
-    return gone or (policy == "missing" and receipt.signature != job.signature)
+def _wanted(home: StorePath, receipt: Receipt | None, job: DateJob, wish: Wish) -> DateJob | None:
+    """The job with its version, or None where the image that is there shall stay."""
+    if receipt is None:
+        return job
+    there = replace(job, version=version_of(receipt))
+    if len(existing(home / path for path, _ in receipt.outputs)) < len(receipt.outputs):
+        return there
+    is_stale = receipt.signature != job.signature
+    is_of_request = wish.request != "" and receipt.facts.get("request") == wish.request
+    match wish.policy:
+        case "missing":
+            return there if is_stale else None
+        case "skip":
+            return None
+        case "replace":
+            return there if is_stale or not is_of_request else None
+        case "new-version":
+            return replace(there, version=there.version + (not is_of_request)) if is_stale else None

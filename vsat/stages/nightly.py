@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import date, timedelta
 
 from vsat.config import Region
-from vsat.errors import VsatError
+from vsat.errors import StoreError, VsatError
 from vsat.hls import SceneKey
 from vsat.io.ledger import Ledger, lease
 from vsat.io.scenes import ledger_path
@@ -89,7 +89,10 @@ def nightly(
         known = region.model_copy(update={"tiles": tiles}) if lost else region
         made = generate(known, night.generate_from, night.generate_to, day, "missing")
     except VsatError as error:
-        write_report(region, RunReport.of_error("nightly", region.name, day, error, fetched))
+        try:
+            write_report(region, RunReport.of_error("nightly", region.name, day, error, fetched))
+        except StoreError as other:  # on a full disk there is no room for the report either
+            log.warning("%s: no report: %s", region.name, other)
         raise
     report = RunReport.of("nightly", region.name, day, fetched, made)
     write_report(region, report)

@@ -23,7 +23,7 @@ def run_jobs(
 
     Args:
         one: does one job; a function of a module, so that a cluster can find it.
-        jobs: plain values.
+        jobs: plain values, small: what they are about is read and written where they are done.
         workers: threads; a cluster has its own.
         progress: called in this thread with (done, all) after each job, in the order in which they end.
 
@@ -32,29 +32,40 @@ def run_jobs(
 
     Raises:
         VsatError: the first error a job raised; jobs that had not begun are not begun any more.
+        ClusterDown: the cluster cannot be used.
     """
     if not jobs:
         return []
-    scheduler = Settings.from_environment().dask_scheduler
-    if scheduler:
-        return _on_cluster(one, jobs, scheduler, progress)
-    return _in_threads(one, jobs, max(1, workers), progress)
+    if scheduler := Settings.from_environment().dask_scheduler:
+        from vsat.stages.cluster import run_on_cluster  # here, for Dask's part for clusters takes a second to import
+
+        return run_on_cluster(one, jobs, scheduler, progress=progress)
+    return run_in_threads(one, jobs, workers=workers, progress=progress)
 
 
 def each(one: Callable[[Job], Result]) -> Callable[[Sequence[Job]], list[Result]]:
-    """A function that does several jobs, one after the other: few coarse tasks for a scheduler that charges for each."""
+    """A function that does several jobs: few coarse tasks for a scheduler of flows that charges for each.
+
+    It does them one after the other in the caller's thread, whose log lines are the run's; or it hands them to the Dask
+    cluster and waits.
+    """
 
     def several(jobs: Sequence[Job]) -> list[Result]:
+        if Settings.from_environment().dask_scheduler:
+            return run_jobs(one, jobs)
         return [one(job) for job in jobs]
 
     return several
 
 
-def _in_threads(
-    one: Callable[[Job], Result], jobs: Sequence[Job], workers: int, progress: Progress | None
+def run_in_threads(
+    one: Callable[[Job], Result], jobs: Sequence[Job], *, workers: int = 2, progress: Progress | None = None
 ) -> list[Result]:
-    """No more jobs are handed out than there are threads, so that after an error none begins."""
-    waiting = iter(range(len(jobs)))
+    """As `run_jobs`, never on a cluster: for jobs that carry arrays.
+
+    No more jobs are handed out than there are threads, so that after an error none begins.
+    """
+    waiting, workers = iter(range(len(jobs))), max(1, workers)
     running: dict[Future[Result], int] = {}
     results: dict[int, Result] = {}
     with ThreadPoolExecutor(workers) as pool:
@@ -67,21 +78,3 @@ def _in_threads(
                 results[running.pop(future)] = future.result()
                 if progress is not None:
                     progress(len(results), len(jobs))
-
-
-def _on_cluster(
-    one: Callable[[Job], Result], jobs: Sequence[Job], scheduler: str, progress: Progress | None
-) -> list[Result]:
-    from distributed import Client, as_completed
-
-    with Client(scheduler, set_as_default=False) as client:  # type: ignore[no-untyped-call]
-        futures = client.map(one, jobs, pure=False)
-        try:
-            for count, future in enumerate(as_completed(futures, loop=client.loop), start=1):  # type: ignore[no-untyped-call]
-                future.result()
-                if progress is not None:
-                    progress(count, len(jobs))
-            results: list[Result] = client.gather(futures)
-        finally:
-            client.cancel(futures)  # after an error, those that have not begun
-    return results

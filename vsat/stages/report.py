@@ -8,7 +8,6 @@ import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,13 +15,14 @@ from numpy.typing import NDArray
 from vsat.config import Region
 from vsat.errors import ExitCode, StoreError, VsatError
 from vsat.hls import SceneKey
-from vsat.io.durable import write_file
+from vsat.io.durable import unwritable, write_file
 from vsat.io.layout import store_folder, stored_grid
 from vsat.io.ledger import Ledger, Receipt
 from vsat.io.publish import read_image
 from vsat.io.scenes import done_scenes, ledger_path, read_scenes
+from vsat.objects import StorePath
 from vsat.stages.fetch import FetchReport
-from vsat.stages.generate import KIND, GenerateReport
+from vsat.stages.generate import KIND, GenerateReport, version_of
 from vsat.stages.page import true_colour
 
 OUTCOMES = {
@@ -32,6 +32,8 @@ OUTCOMES = {
     ExitCode.CATALOGUE_DOWN: "catalogue down",
     ExitCode.NO_SCENES: "no scenes",
     ExitCode.ALL_CLOUDY: "all cloudy",
+    ExitCode.ACCESS_REFUSED: "access refused",
+    ExitCode.DISK_FULL: "disk full",
 }
 PICTURE_PX = 240  # two of them side by side in 256 colours stay below 160 kB as a data URI: Prefect shows up to 200 kB
 _DATES = 60  # of the table: the newest
@@ -99,11 +101,18 @@ class RunReport:
         return "; ".join(parts)
 
 
-def write_report(region: Region, report: RunReport) -> Path:
-    """The report lies in the region's folder as Markdown, `reports/<verb>-<day>.md`; returns its path."""
+def write_report(region: Region, report: RunReport) -> StorePath:
+    """The report lies in the region's folder as Markdown, `reports/<verb>-<day>.md`; returns its path.
+
+    Raises:
+        StoreError: it cannot be written; DiskFull where there is no room.
+    """
     path = region.home / "reports" / f"{report.verb}-{report.day}.md"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_file(path, [markdown(region, report).encode()])
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_file(path, [markdown(region, report).encode()])
+    except OSError as error:
+        raise unwritable(error, path.name, path) from error
     return path
 
 
@@ -230,7 +239,9 @@ def _last_scene(region: Region, tile: str, day: date) -> NDArray[np.uint8] | Non
 
 
 def _virtual(region: Region, tile: str, day: date) -> NDArray[np.uint8]:
-    return _small(read_image(region.home, tile, day).refl_byx)
+    with Ledger(ledger_path(region.home)) as ledger:
+        version = version_of(ledger.get(KIND, f"{tile}/{day}"))
+    return _small(read_image(region.home, tile, day, version).refl_byx)
 
 
 def _key(receipt: Receipt) -> SceneKey:

@@ -39,8 +39,8 @@ from vsat.settings import Settings
 from vsat.stages.draw import Draw, draw_patches
 from vsat.stages.pool import Progress, run_jobs
 from vsat.stages.sample_report import SampleReport, report_of, write_report
-from vsat.stages.shards import KIND, PatchSpec, SampleJob, lost_shards, sample_one
-from vsat.stages.survey import Place, SurveyJob, places_of, survey_job, survey_one
+from vsat.stages.shards import KIND, PatchSpec, SampleJob, lost_shards, sample_one, shard_job
+from vsat.stages.survey import Place, SurveyJob, light, places_of, survey_job, survey_one
 
 log = logging.getLogger(__name__)
 PART = "part"
@@ -139,7 +139,7 @@ def sample(
     options, threads = options or SampleOptions(), workers or Settings.from_environment().workers
     with lease(out, "sample"):
         places = plan_survey(regions, out, options)
-        run_jobs(survey_one, places, workers=threads)
+        run_jobs(survey_one, [light(job) for job in places], workers=threads)
         plan = plan_sample(places, out, options)
         receipts = run_jobs(sample_one, (*plan.mending, *plan.jobs), workers=threads, progress=progress)
         return finish_sample(out, options, plan, receipts)
@@ -262,14 +262,11 @@ def _check_disjoint(store: PatchStore, options: SampleOptions) -> None:
 def _job(
     out: Path, places: Sequence[Place], draw: Draw, part: int, layout: PatchLayout, number: int, signature: str
 ) -> SampleJob:
-    used = sorted({int(draw.place_n[n]) for n in layout.patches_of(number)})
-    specs = tuple(
-        PatchSpec(used.index(int(draw.place_n[n])), int(draw.top_n[n]), int(draw.left_n[n]), draw.scenes_of(n))
+    patches = [
+        PatchSpec(int(draw.place_n[n]), int(draw.top_n[n]), int(draw.left_n[n]), draw.scenes_of(n))
         for n in layout.patches_of(number)
-    )
-    keys = tuple(tuple(key for key, _, _ in places[p].scenes) for p in used)
-    homes, grids = tuple(places[p].home for p in used), tuple(places[p].grid for p in used)
-    return SampleJob(str(out), part, layout, number, signature, homes, grids, keys, specs)
+    ]
+    return shard_job(out, part, layout, number, signature, places, patches)
 
 
 def _mended(out: Path, manifest: Json, receipts: Sequence[Receipt]) -> Json:

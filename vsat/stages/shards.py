@@ -15,6 +15,7 @@ from vsat.io.ledger import Ledger, Receipt
 from vsat.io.patch_reader import PatchStore
 from vsat.io.patches import Patch, PatchLayout, write_shard
 from vsat.io.scenes import ledger_path, read_scenes
+from vsat.objects import place_of
 from vsat.stages.survey import Place, days_since
 
 log = logging.getLogger(__name__)
@@ -45,6 +46,11 @@ class SampleJob:
     scenes: tuple[tuple[str, ...], ...]
     patches: tuple[PatchSpec, ...]
 
+    @property
+    def store(self) -> Path:
+        """The patch store's folder."""
+        return Path(self.out)
+
 
 def sample_one(job: SampleJob) -> Receipt:
     """The job's shard is on the disk and has its receipt; safe to repeat.
@@ -68,6 +74,30 @@ def sample_one(job: SampleJob) -> Receipt:
     return receipt
 
 
+def shard_job(
+    out: Path, part: int, layout: PatchLayout, number: int, signature: str, places: Sequence[Place],
+    patches: Sequence[PatchSpec],
+) -> SampleJob:  # fmt: skip
+    """The job for a shard, with those places and scenes only that its patches need: it travels to other machines.
+
+    Args:
+        out, part, layout, number, signature: as in SampleJob.
+        places: all there are; `place` and `scenes` of the patches are numbers in them.
+        patches: of the shard, in order.
+    """
+    used = sorted({one.place for one in patches})
+    needed = [sorted({scene for one in patches if one.place == place for scene in one.scenes}) for place in used]
+    at = [{scene: i for i, scene in enumerate(scenes)} for scenes in needed]
+    specs = tuple(
+        PatchSpec(p, one.top, one.left, tuple(at[p][scene] for scene in one.scenes))
+        for one in patches
+        for p in [used.index(one.place)]
+    )
+    keys = tuple(tuple(places[p].scenes[scene][0] for scene in needed[i]) for i, p in enumerate(used))
+    homes, grids = tuple(places[p].home for p in used), tuple(places[p].grid for p in used)
+    return SampleJob(str(out), part, layout, number, signature, homes, grids, keys, specs)
+
+
 def lost_shards(out: Path, places: Sequence[Place]) -> list[SampleJob]:
     """Jobs for shards of finished parts whose objects are gone, put together from the store's own columns."""
     store, jobs, at = PatchStore(out), [], {place.name: i for i, place in enumerate(places)}
@@ -82,7 +112,7 @@ def lost_shards(out: Path, places: Sequence[Place]) -> list[SampleJob]:
 def _lost(
     store: PatchStore, part: int, number: int, signature: str, places: Sequence[Place], at: dict[str, int]
 ) -> SampleJob:
-    one, specs, used = store.parts[part], [], list[int]()
+    one, specs = store.parts[part], list[PatchSpec]()
     for n in one.layout.patches_of(number):
         tile = one.attributes["tiles"][one.columns["tile"][n]]
         name = f"{tile['region']}/{tile['tile']}"
@@ -90,15 +120,12 @@ def _lost(
             step = f"name region {tile['region']} too: its cube is where the shard comes from"
             raise InputError(f"shard {number} of part {part} is gone", place=str(store.path), next_step=step)
         place = places[at[name]]
-        used += [at[name]] if at[name] not in used else []
         left = round((float(one.columns["x"][n]) - place.grid.x0) / RESOLUTION_M)
         top = round((place.grid.y0 - float(one.columns["y"][n])) / RESOLUTION_M)
         index = {key: i for i, (key, _, _) in enumerate(place.scenes)}
         scenes = tuple(index[key] for key in store.scenes(one.first + n))
-        specs.append(PatchSpec(used.index(at[name]), top, left, scenes))
-    homes, grids = tuple(places[p].home for p in used), tuple(places[p].grid for p in used)
-    keys = tuple(tuple(key for key, _, _ in places[p].scenes) for p in used)
-    return SampleJob(str(store.path), part, one.layout, number, signature, homes, grids, keys, tuple(specs))
+        specs.append(PatchSpec(at[name], top, left, scenes))
+    return shard_job(store.path, part, one.layout, number, signature, places, specs)
 
 
 def _read(job: SampleJob) -> list[Patch]:
@@ -111,7 +138,7 @@ def _read(job: SampleJob) -> list[Patch]:
         wanted = sorted({scene for i in here for scene in job.patches[i].scenes})
         keys = [SceneKey.from_string(job.scenes[place][scene]) for scene in wanted]
         window = slice(top, bottom), slice(left, right)
-        refl, fmask = read_scenes(Path(job.homes[place]), job.grids[place], keys, *window)
+        refl, fmask = read_scenes(place_of(job.homes[place]), job.grids[place], keys, *window)
         day = np.array([days_since(key.day) for key in keys], np.int32)
         sensor = np.array([SENSORS.index(key.sensor) for key in keys], np.uint8)
         for i in here:

@@ -27,6 +27,7 @@ from vsat.io.ledger import Ledger
 from vsat.io.patch_reader import PatchStore
 from vsat.io.patches import MANIFEST
 from vsat.io.scenes import ledger_path, read_scenes, scene_keys
+from vsat.objects import StorePath
 from vsat.settings import find_region
 
 if TYPE_CHECKING:
@@ -274,7 +275,7 @@ def _lattice(height: int, width: int, rng: np.random.Generator) -> list[tuple[in
     return [boxes[at] for at in sorted(rng.permutation(len(boxes))[:WINDOWS].tolist())]
 
 
-def _worth_it(blocks: Sequence[Block], place: Path) -> tuple[Block, ...]:
+def _worth_it(blocks: Sequence[Block], place: StorePath) -> tuple[Block, ...]:
     kept = tuple(block for block in blocks if block.clear_tyx.any())
     if not kept:
         raise InputError("there is not one clear look", place=str(place), next_step="judge on something that was seen")

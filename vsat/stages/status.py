@@ -3,16 +3,16 @@
 from collections import Counter
 from dataclasses import dataclass
 from datetime import date
-from pathlib import Path
 from typing import Any
 
 from vsat.config import Region
 from vsat.errors import NoScenes
-from vsat.io.durable import PARTIAL, sha256_of
+from vsat.io.durable import PARTIAL, sha256_of, size_of
 from vsat.io.layout import ARRAYS
 from vsat.io.ledger import Ledger, Receipt
 from vsat.io.scenes import KIND as SCENE
 from vsat.io.scenes import ledger_path
+from vsat.objects import ObjectPath, StorePath
 from vsat.stages.fetch import FAILED, open_endpoint, plan_fetch
 from vsat.stages.generate import KIND as IMAGE
 from vsat.stages.generate import plan_generate
@@ -84,17 +84,19 @@ def verify(region: Region) -> VerifyReport:
     scenes, images, _, _ = _listed(region)
     receipts = [*scenes, *images]
     problems: list[str] = []
-    known: set[Path] = set()
+    known: set[StorePath] = set()
     size = 0
     for receipt in receipts:
         for name, digest in receipt.outputs:
             path = region.home / name
             known.add(path)
-            if not path.is_file():
+            try:
+                found = sha256_of(path)
+                size += size_of(path)
+            except FileNotFoundError:
                 problems.append(f"missing: {name} ({receipt.kind} {receipt.key})")
                 continue
-            size += path.stat().st_size
-            if sha256_of(path) != digest:
+            if found != digest:
                 problems.append(f"altered: {name} ({receipt.kind} {receipt.key})")
     return VerifyReport(len(known), size, (*problems, *_strangers(region.home, known)))
 
@@ -113,9 +115,13 @@ def _day(receipt: Receipt) -> str:
     return receipt.key.split("/")[1]
 
 
-def _strangers(home: Path, known: set[Path]) -> list[str]:
+def _strangers(home: StorePath, known: set[StorePath]) -> list[str]:
     """Scene objects and image files that no receipt lists, and leftovers of killed writers."""
     objects = [path for array in ARRAYS for path in home.glob(f"cubes/*/*.zarr/{array}/{SCENE_OBJECTS}")]
-    found = [*objects, *home.glob("images/*/*/*")]
+    # in a bucket the files of an image are one level below its item
+    found = [
+        *objects,
+        *(path for path in home.glob("images/*/*/**/*") if isinstance(path, ObjectPath) or path.is_file()),
+    ]
     left = [path for path in home.rglob(f"*{PARTIAL}*") if path not in found]
     return [f"nobody's: {path.relative_to(home)}" for path in sorted({*found, *left} - known)]

@@ -7,7 +7,7 @@ import hashlib
 import json
 import zipfile
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ from vsat.io.durable import write_file
 from vsat.io.ledger import Ledger, Receipt
 from vsat.io.scenes import done_scenes, ledger_path, read_scenes
 from vsat.io.static import read_static
+from vsat.objects import place_of
 
 BATCH = 8  # scenes in memory at once
 
@@ -60,6 +61,11 @@ class SurveyJob:
     static: tuple[tuple[str, str], ...]
     path: str
     signature: str
+
+    @property
+    def store(self) -> Path:
+        """The patch store's folder."""
+        return Path(self.path).parents[1]
 
 
 def places_of(regions: Sequence[Region]) -> list[Place]:
@@ -104,6 +110,11 @@ def survey_job(out: Path, place: Place, cell_px: int, static: Sequence[tuple[str
     return SurveyJob(place, cell_px, rasters, str(path), hashlib.sha256(decisive.encode()).hexdigest())
 
 
+def light(job: SurveyJob) -> SurveyJob:
+    """The job without what went into the scenes, which its signature stands for: it travels to other machines."""
+    return replace(job, place=replace(job.place, scenes=tuple((key, (), "") for key, _, _ in job.place.scenes)))
+
+
 def survey_one(job: SurveyJob) -> str:
     """The place's survey lies in its file, from these very scenes; returns the file's path. Safe to repeat.
 
@@ -113,7 +124,7 @@ def survey_one(job: SurveyJob) -> str:
     """
     if _stored(job) is None:
         keys, stats = job.place.keys, list[CellStats]()
-        home, place = Path(job.place.home), job.place
+        home, place = place_of(job.place.home), job.place
         for start in range(0, len(keys), BATCH):
             refl, fmask = read_scenes(home, place.grid, keys[start : start + BATCH])
             stats += [

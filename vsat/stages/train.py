@@ -50,8 +50,8 @@ HELD_OUT_FIRST = 1_000_000_000
 CALIBRATED_ON = 60  # held-out patches
 CROP_PX = 32  # of a held-out patch that is rehearsed on
 STEPS, EVERY = 4000, 200
-TUNING_STEPS, TUNING_EVERY = 600, 50  # the schedule of lr comes to its end within 20 minutes on two cores
-TUNING_LR = 1 / 3  # of the optimiser's own
+TUNING_STEPS, TUNING_EVERY = 250, 25  # close looks: a small place is learned by heart after 50 steps
+TUNING_LR = 1 / 6  # of the optimiser's own; a third unlearns more on small places than it gains (docs/log.md)
 
 
 @dataclass(frozen=True)

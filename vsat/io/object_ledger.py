@@ -1,0 +1,150 @@
+"""The ledger of a store in a bucket: an object per receipt, so that any machine goes on where another one stopped.
+
+`ledger/receipt/<kind>/<key>.json` and `ledger/watermark/<name>.json`. Each is put whole by one request and is there when
+the call returns; two writers of different receipts have nothing in common. What was read once is not read again as long
+as its ETag stays, so that listing costs a request per thousand receipts. The job table, a few hundred rows that change
+together, is a small SQLite database in one object: who changes it puts it in place of the one that was read, or begins
+again with what another has put.
+"""
+
+import json
+import sqlite3
+import sys
+import time
+from collections.abc import Sequence
+from contextlib import closing
+from dataclasses import asdict
+from datetime import date
+
+from vsat.errors import StoreError
+from vsat.io.jobs import JobTable
+from vsat.io.ledger import BUSY_S, TABLES, Ledger, Receipt, Step, Values
+from vsat.io.object_lease import check_leases
+from vsat.objects import ABSENT, ObjectPath, StorePath, read_all
+
+TABLES_FILE = "jobs.sqlite"
+
+_known: dict[ObjectPath, tuple[str, Receipt]] = {}  # of this process: ETag and receipt by their object
+
+
+class ObjectLedger(Ledger):
+    """As Ledger; `path` is the place of its objects.
+
+    Raises:
+        AccessError: the bucket refuses our credentials.
+        StoreError: it cannot be reached, an object in it is no receipt, or a lease under which we write was lost.
+    """
+
+    def __init__(self, path: StorePath) -> None:
+        assert isinstance(path, ObjectPath)
+        self._place = self._path = path
+
+    def close(self) -> None:
+        """Nothing is held open."""
+
+    def record(self, receipt: Receipt) -> None:
+        """The receipt is in the bucket, in place of an earlier one of its kind and key."""
+        path = self._receipt(receipt.kind, receipt.key)
+        self._put(path, receipt.kind, receipt.key, json.dumps(asdict(receipt), sort_keys=True, allow_nan=False))
+
+    def delete(self, kind: str, key: str) -> None:
+        """No receipt of this kind and key is listed; it is no error if there was none."""
+        check_leases(self._place.parent)
+        self._receipt(kind, key).unlink()
+
+    def get(self, kind: str, key: str) -> Receipt | None:
+        """The receipt of this kind and key, or None."""
+        path = self._receipt(kind, key)
+        try:
+            return _parsed(path, path.read_bytes())
+        except FileNotFoundError:
+            return None
+
+    def all(self, kind: str, prefix: str = "") -> list[Receipt]:
+        """Every receipt of a kind whose key starts with `prefix`, sorted by key."""
+        folder = self._place / "receipt" / kind
+        listed = {entry.path: entry.etag for entry in (folder / prefix.rpartition("/")[0]).entries()}
+        listed = {path: tag for path, tag in listed.items() if path.relative_to(folder).as_posix().startswith(prefix)}
+        new = [path for path, tag in listed.items() if path not in _known or _known[path][0] != tag]
+        for path, found in zip(new, read_all(new), strict=True):
+            if found is None:
+                del listed[path]
+            else:
+                _known[path] = found[1], _parsed(path, found[0])
+        return sorted((_known[path][1] for path in listed), key=lambda receipt: receipt.key)
+
+    def watermark(self, name: str) -> date | None:
+        """The day up to which `name` is finished, or None if it never was."""
+        try:
+            return date.fromisoformat(json.loads(self._watermark(name).read_bytes())["day"])
+        except FileNotFoundError:
+            return None
+
+    def set_watermark(self, name: str, day: date) -> None:
+        """`name` is finished up to `day`."""
+        self._put(self._watermark(name), "watermark", name, json.dumps({"day": day.isoformat()}))
+
+    def _receipt(self, kind: str, key: str) -> ObjectPath:
+        return self._place / "receipt" / kind / f"{key}.json"
+
+    def _watermark(self, name: str) -> ObjectPath:
+        return self._place / "watermark" / f"{name}.json"
+
+    def _read(self, query: str, values: tuple[str, ...]) -> list[tuple[str, ...]]:
+        with self._told(), closing(_opened(self._tables()[0])) as tables:
+            return tables.execute(query, values).fetchall()
+
+    def _write(self, kind: str, key: str, query: str, values: Values) -> None:
+        self._all_or_nothing([(query, values)])
+
+    def _all_or_nothing(self, steps: Sequence[Step]) -> None:
+        check_leases(self._place.parent)
+        made, until = None, time.monotonic() + BUSY_S
+        while time.monotonic() < until:
+            content, etag = self._tables()
+            if made is not None and content == made:  # our own put, whose answer was lost on the way
+                return
+            with self._told(), closing(_opened(content)) as tables:
+                for query, values in steps:
+                    tables.execute(query, values)
+                made = tables.serialize()
+            if (self._place / TABLES_FILE).put(made, instead_of=etag) is not None:
+                return
+        step = "run again with fewer workers"
+        raise StoreError(f"it changed whenever we did, for {BUSY_S:.0f} s", place=str(self._place), next_step=step)
+
+    def _tables(self) -> tuple[bytes, str]:
+        try:
+            return (self._place / TABLES_FILE).read()
+        except FileNotFoundError:
+            return b"", ABSENT
+
+    def _put(self, path: ObjectPath, kind: str, key: str, content: str) -> None:
+        check_leases(self._place.parent)
+        sys.audit("vsat.ledger", kind, key)
+        path.put(content.encode() + b"\n")
+        sys.audit("vsat.ledger", kind, key)
+
+
+class ObjectJobTable(ObjectLedger, JobTable):
+    """The job table of a store in a bucket."""
+
+
+def _opened(content: bytes) -> sqlite3.Connection:
+    """The database of an object, in memory; a new one where there is none."""
+    tables = sqlite3.connect(":memory:", isolation_level=None)
+    if content:
+        tables.deserialize(content)
+    else:
+        tables.executescript(TABLES)
+    return tables
+
+
+def _parsed(path: ObjectPath, content: bytes) -> Receipt:
+    try:
+        fields = json.loads(content)
+        lists = {"inputs": tuple(fields["inputs"]), "outputs": tuple((name, sha) for name, sha in fields["outputs"])}
+        return Receipt(**{**fields, **lists})
+    except (ValueError, KeyError, TypeError) as error:
+        step = "remove this object: what it stood for is done again"
+        raise StoreError("this is no receipt of vsat's", place=str(path), next_step=step) from error
