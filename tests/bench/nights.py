@@ -200,9 +200,11 @@ class Watch:
 
     def ask(self, what: str, **body: Any) -> Any:
         """`POST /<what>/filter`, as the UI asks."""
-        token = requests.get(f"{self.api}/csrf-token", params={"client": "bench"}, timeout=60).json()["token"]
+        name, _, password = (self.folder / "auth").read_text().strip().partition(":")
+        given: dict[str, Any] = {"auth": (name, password), "timeout": 60}
+        token = requests.get(f"{self.api}/csrf-token", params={"client": "bench"}, **given).json()["token"]
         headers = {"Prefect-Csrf-Client": "bench", "Prefect-Csrf-Token": token}
-        answer = requests.post(f"{self.api}/{what}/filter", json=body, headers=headers, timeout=60)
+        answer = requests.post(f"{self.api}/{what}/filter", json=body, headers=headers, **given)
         answer.raise_for_status()
         return answer.json()
 
