@@ -46,7 +46,7 @@ log = logging.getLogger(f"vsat.{__name__}")  # lines of vsat's reach the run's l
 Job = TypeVar("Job")
 Result = TypeVar("Result")
 
-MOST_TASKS = 40  # of one stage: a task run costs tens of milliseconds and rows of the server's database
+MOST_TASKS = 20  # of one stage: a task run costs near 90 ms of CPU with the server's, and rows of its database
 TURN_S = 6 * 3600.0  # a run waits so long for another one on the same region to let go of it
 
 # How a run ends that did not do its work. An empty or cloudy sky is an answer, not a failure: such a run is Completed

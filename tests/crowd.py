@@ -83,7 +83,8 @@ def main(folder: Path, tasks: int) -> None:
     if tasks:
         print(json.dumps(_together([_idle(tasks)] * RUNS)))
         return
-    from flows.backfill import BackfillRequest, backfill
+    from flows.backfill import backfill
+    from vsat.stages.request import BackfillRequest
 
     request = BackfillRequest(start=START, end=END)
     root = load_region(tiny(folder / "made")).catalogue.path

@@ -16,6 +16,7 @@ against `threads` (for Dask: `dask 2`, as many threads).
 import argparse
 import json
 import os
+import socket
 import statistics
 import subprocess
 import sys
@@ -32,6 +33,7 @@ import psutil
 ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT / "tests"))
 START = date(2023, 4, 1)
+WARM = START + timedelta(33)  # images in two months: a job for each of two workers
 REGION = """
 name: bench
 area: {{bbox: [14.2, 48.1, 14.3315, 48.188]}}
@@ -70,7 +72,7 @@ def main() -> None:
         for turn in range(given.repeat):
             for kind in KINDS:
                 home = folder / f"{turn}-{kind.replace(' ', '-')}"
-                for name, last in (("night", end), ("warm", START + timedelta(12))):
+                for name, last in (("night", end), ("warm", WARM)):
                     place = home / name
                     place.mkdir(parents=True)
                     text = REGION.format(start=START, end=last, archive=archive, method=given.method, store=place)
@@ -104,12 +106,15 @@ def prefect(folder: Path, running: ExitStack) -> Place:
     """A server of ours; the environment that names it, and its process."""
     import requests
 
-    from vsat.stack import _checked_port, _environment
-
-    port = _checked_port(0)
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port = probe.getsockname()[1]
     api = f"http://127.0.0.1:{port}/api"
     (folder / "prefect").mkdir()
-    environment = _environment(folder / "prefect", api)
+    ours = {
+        "PREFECT_API_URL": api, "PREFECT_HOME": str(folder / "prefect"), "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+        "DO_NOT_TRACK": "1", "PREFECT_LOGGING_EXTRA_LOGGERS": "vsat", "PREFECT_LOGGING_TO_API_ENABLED": "true",
+    }  # fmt: skip
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")} | ours
     command = [sys.executable, "-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port)]
     log = running.enter_context((folder / "server.txt").open("wb"))
     server = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
@@ -122,14 +127,15 @@ def prefect(folder: Path, running: ExitStack) -> Place:
                 break
         except requests.RequestException:
             time.sleep(0.5)
-    return {name: value for name, value in environment.items() if name.startswith("PREFECT")}, [server.pid]
+    return ours, [server.pid]
 
 
 def dask(folder: Path, workers: int, running: ExitStack) -> Place:
     """A cluster of ours, one thread a worker; the environment that names it, and its processes."""
     from clusters import cluster
 
-    made = running.enter_context(cluster(folder, workers=workers))
+    quiet = {"DASK_DISTRIBUTED__WORKER__PROFILE__ENABLED": "False"}  # else it looks at every thread each 10 ms
+    made = running.enter_context(cluster(folder, workers=workers, **quiet))
     processes = [worker.pid for worker in made.workers]
     scheduler = next(one for one in psutil.Process().children() if "distributed.cli.dask_scheduler" in one.cmdline()
                      and str(folder / "scheduler.json") in one.cmdline())  # fmt: skip
@@ -149,8 +155,7 @@ def in_turn(kind: str, home: Path, environment: dict[str, str], processes: Seque
 def measured(kind: str, home: Path, processes: Sequence[int]) -> dict[str, float]:
     """One night, after a small one that imports and compiles what there is to import and compile."""
     night = night_of(kind)
-    for _ in range(2 if kind == "dask 2" else 1):  # both workers
-        night(home / "warm" / "bench.yaml", START + timedelta(12))
+    night(home / "warm" / "bench.yaml", WARM)
     others = [psutil.Process(pid) for pid in processes]
 
     def spent() -> float:
