@@ -342,3 +342,30 @@ def test_training_is_a_flow_with_its_card(tmp_path: Path) -> None:
     failed = train(str(out), init=None, steps=2, batch=3, optimizer="adamw", held_out=6, return_state=True)
     assert failed.name == "BadInput" and "batch was 2 and is 3" in str(failed.message)
     assert command(["--out", "x"], processes=2)[1:4] == ["-m", "torch.distributed.run", "--standalone"]
+
+
+def test_automations_are_put_once_and_people_are_told_where_a_block_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    from prefect.blocks.notifications import SlackWebhook
+    from prefect.client.orchestration import get_client
+
+    from flows.automations import automate
+
+    def held() -> dict[str, Any]:
+        with get_client(sync_client=True) as client:
+            return {one.name: one for one in client.read_automations()}
+
+    automate()
+    automate()
+    first = held()
+    assert set(first) == {f"vsat: {n}" for n in ("no heartbeat", "stuck pending", "night missing", "night failed")}
+    automate(pending_within=timedelta(minutes=3))
+    assert held()["vsat: stuck pending"].id == first["vsat: stuck pending"].id
+    assert held()["vsat: stuck pending"].trigger.within == timedelta(minutes=3)
+
+    monkeypatch.setenv("VSAT_NOTIFY_BLOCK", "slack-webhook/ops")
+    with pytest.raises(InputError, match="no block 'slack-webhook/ops'"):
+        automate()
+    SlackWebhook(url="http://127.0.0.1:9/never").save("ops")
+    automate()
+    (action,) = held()["vsat: tell people"].actions
+    assert action.type == "send-notification"
