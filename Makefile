@@ -30,8 +30,9 @@ system:
 demo: setup
 	@$(BIN)/vsat demo
 
+# files side by side, for many tests wait for servers; one file's tests stay in one process
 test: setup system
-	@$(BIN)/python -m pytest
+	@$(BIN)/python -m pytest --numprocesses logical --maxprocesses 4 --dist loadfile
 
 lint: setup
 	@$(BIN)/ruff check .
