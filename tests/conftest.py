@@ -1,6 +1,7 @@
 """What every test gets: no network but loopback, no home of the user's, the real data where they lie beside the project."""
 
 import os
+import signal
 import socket
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,6 +12,8 @@ from object_store import ObjectStore, serving
 from vsat.objects import ObjectPath, place_of
 
 SHARED = Path(os.environ.get("VSAT_SHARED", Path(__file__).parents[2] / "shared"))
+# A shell's background jobs come with SIGINT ignored, and so would every process that a test starts and interrupts.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 LOOPBACK = {"127.0.0.1", "::1", "localhost"}
 
 

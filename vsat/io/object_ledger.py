@@ -8,6 +8,7 @@ again with what another has put.
 """
 
 import json
+import secrets
 import sqlite3
 import sys
 import time
@@ -107,6 +108,8 @@ class ObjectLedger(Ledger):
             with self._told(), closing(_opened(content)) as tables:
                 for query, values in steps:
                     tables.execute(query, values)
+                # two writers that did the same to the same would have the same bytes, and each take the other's for its own
+                tables.execute(f"PRAGMA application_id = {secrets.randbits(31)}")
                 made = tables.serialize()
             if (self._place / TABLES_FILE).put(made, instead_of=etag) is not None:
                 return
