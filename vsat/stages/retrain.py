@@ -192,7 +192,11 @@ def retrain(
             write_file(out / BEGUN, [json.dumps({"init": read_pointer(region.home).current}).encode()])
         init = str(json.loads((out / BEGUN).read_text("utf-8"))["init"])
         plan = TrainPlan(
-            prior=True, patches=(store,), init=_source(region, init), held_out=options.held_out, options=options.training()
+            prior=True,
+            patches=(store,),
+            init=_source(region, init),
+            held_out=options.held_out,
+            options=options.training(),
         )
         train(plan, out)
         report = _judged(region, day, init, store, options, workers, progress)
@@ -238,11 +242,11 @@ def compare(
         if line.method != AFTER:
             continue
         before, after = (finish(tally.sums[Key(line.protocol, 0, "all", "", name)]) for name in (BEFORE, AFTER))
-        mean: Callable[[Any], float] = lambda value: float(np.mean(value))  # noqa: E731
         made.append(
             Compared(
-                line.protocol, int(after.count.sum()), mean(before.mae), mean(after.mae), line.ratio, line.low, line.high,
-                mean(after.crps) / mean(before.crps), mean(before.cover_sb[-1]), mean(after.cover_sb[-1]),
+                line.protocol, int(after.count.sum()), float(before.mae.mean()), float(after.mae.mean()), line.ratio,
+                line.low, line.high, float(after.crps.mean() / before.crps.mean()), float(before.cover_sb[-1].mean()),
+                float(after.cover_sb[-1].mean()),
             )
         )  # fmt: skip
     return tuple(made), tuple(notes)
@@ -284,9 +288,7 @@ def _judged(
 def _held_out(store: Path, seed: int) -> Source:
     """The store's test patches, cut."""
     source, window = patch_source(store, seed=seed), np.s_[..., :JUDGED_PX, :JUDGED_PX]
-    cut = tuple(
-        replace(one, refl_tbyx=one.refl_tbyx[window], clear_tyx=one.clear_tyx[window]) for one in source.blocks
-    )
+    cut = tuple(replace(one, refl_tbyx=one.refl_tbyx[window], clear_tyx=one.clear_tyx[window]) for one in source.blocks)
     return replace(source, blocks=cut)
 
 
@@ -294,11 +296,13 @@ def _drawn_with(store: Path) -> SampleOptions:
     """The options that the store was drawn with, or the usual ones where there is none."""
     if not (store / MANIFEST).exists():
         return SampleOptions()
-    told: dict[str, Any] = dict(read_manifest(store)["options"])
-    pairs = {name: tuple(value) if isinstance(value, list) else value for name, value in told.items()}
-    split = {name: tuple(value) if isinstance(value, list) else value for name, value in told["split"].items()}
+    told: dict[str, Any] = read_manifest(store)["options"]
     static = tuple((name, Path(path)) for name, path in told["static"])
-    return SampleOptions(**(pairs | {"split": SplitDesign(**split), "static": static}))
+    return SampleOptions(**_tuples(told) | {"split": SplitDesign(**_tuples(told["split"])), "static": static})
+
+
+def _tuples(plain: dict[str, Any]) -> dict[str, Any]:
+    return {name: tuple(value) if isinstance(value, list) else value for name, value in plain.items()}
 
 
 def _source(region: Region, name: str) -> str:
