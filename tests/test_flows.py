@@ -371,8 +371,9 @@ def test_automations_are_put_once_and_people_are_told_where_a_block_is_named(mon
     assert action.type == "send-notification"
 
 
-def test_retraining_is_a_flow_that_says_promoted_or_kept(tmp_path: Path) -> None:
+def test_retraining_is_a_flow_that_says_promoted_or_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Trained by a process of its own for two steps from a checkpoint that is far off; the judge is the real one."""
+    import torch
     from checkpoints import write_checkpoint
     from test_retrain import DRAWN, wide
 
@@ -380,6 +381,8 @@ def test_retraining_is_a_flow_that_says_promoted_or_kept(tmp_path: Path) -> None
     from vsat.stages.promotion import folder_of_models, promote, read_pointer
     from vsat.stages.sample import sample
 
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")  # for models of this size more are slower
+    torch.set_num_threads(1)
     region = wide(tmp_path)
     models = folder_of_models(region.home)
     sample([region], models / "patches", DRAWN)  # retraining goes on with the options of the store

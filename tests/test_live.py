@@ -182,6 +182,8 @@ def test_deployments_are_forms_of_dates_and_choices_and_one_run_at_a_time(up: Up
         about = (given.get("region"), *given.get("sources", ()), *given.get("regions", ()))
         assert str(up.region) in about or (name.endswith(".train") and given["out"] == str(home / "model"))
     assert made["tiny/flows.sample.sample"]["parameters"] == {"regions": [str(up.region)], "out": str(home / "patches")}
+    (weekly,) = made["tiny/flows.retrain.retrain"]["schedules"]
+    assert not weekly["active"] and weekly["slug"] == "weekly"
     names = {"no heartbeat", "stuck pending", "night missing", "night failed"}
     assert {one["name"] for one in up.ask("automations")} == {f"vsat: {name}" for name in names}
 

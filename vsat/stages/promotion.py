@@ -68,7 +68,7 @@ def read_pointer(home: StorePath) -> Pointer:
     except FileNotFoundError:
         return Pointer()
     except (ValueError, TypeError, KeyError) as error:
-        step = "write the name of a checkpoint beside it: vsat model promote, after moving the file away"
+        step = "move the file away, then name the checkpoint to use: vsat model promote"
         raise StoreError(f"it names no checkpoint: {error}", place=str(path), next_step=step) from error
 
 
