@@ -22,7 +22,8 @@ PROJECT = Path(__file__).parents[1]
 POOL = "vsat"
 TEMPLATE_FILE, TEMPLATE_HOME = "regions/demo.yaml", "var/demo"  # as prefect.yaml writes them
 TRIAL_PENDING_WITHIN = timedelta(seconds=60)
-TRAINING = "flows.train.train"
+TRAINING = ("flows.train.train", "flows.retrain.retrain")
+NIGHTLY = "flows.nightly.nightly"
 BACKFILL_PRIORITY = "5"  # behind the default queue's 1: the night is never late for a backfill
 
 
@@ -59,9 +60,9 @@ def deployments(
     for deployment in made:
         deployment["name"] = wanted.name
         deployment["parameters"] = _placed(deployment["parameters"], str(region.absolute()), str(wanted.home))
-        if gpu_pool and deployment["entrypoint"] == TRAINING:
+        if gpu_pool and deployment["entrypoint"] in TRAINING:
             deployment["work_pool"] = {"name": gpu_pool, "work_queue_name": "default"}
-        if every_s and "schedules" in deployment:
+        if every_s and deployment["entrypoint"] == NIGHTLY:
             deployment["schedules"] = [{"interval": every_s, "slug": "nightly"}]
     return made
 

@@ -369,3 +369,33 @@ def test_automations_are_put_once_and_people_are_told_where_a_block_is_named(mon
     automate()
     (action,) = held()["vsat: tell people"].actions
     assert action.type == "send-notification"
+
+
+def test_retraining_is_a_flow_that_says_promoted_or_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Trained by a process of its own for two steps from a checkpoint that is far off; the judge is the real one."""
+    import torch
+    from checkpoints import write_checkpoint
+    from test_retrain import DRAWN, wide
+
+    from flows.retrain import retrain
+    from vsat.stages.promotion import folder_of_models, promote, read_pointer
+    from vsat.stages.sample import sample
+
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")  # for models of this size more are slower
+    torch.set_num_threads(1)
+    region = wide(tmp_path)
+    models = folder_of_models(region.home)
+    sample([region], models / "patches", DRAWN)  # retraining goes on with the options of the store
+    write_checkpoint(models / "start", noise=1.0)
+    promote(region.home, "start", START, reason="to begin with")
+    given: dict[str, Any] = {"steps": 2, "batch": 2, "optimizer": "adamw", "held_out": 6, "folds": 1}
+    state = retrain(str(tmp_path / "tiny.yaml"), END, **given, return_state=True)
+    assert state.is_completed() and state.name == "Completed", state.message
+    promoted = read_pointer(region.home).current == str(END)
+    assert str(state.message).startswith(
+        f"promoted {END}: better" if promoted else "kept start: the new one is not better"
+    )
+    shown = artifacts("tiny-retrain-report")[0]
+    assert shown.description == state.message and "| dates |" in shown.data
+    again = retrain(str(tmp_path / "tiny.yaml"), END, **given, return_state=True)
+    assert again.message == state.message

@@ -164,7 +164,7 @@ def test_the_schedule_keeps_creating_runs(up: Up) -> None:
 
 def test_deployments_are_forms_of_dates_and_choices_and_one_run_at_a_time(up: Up) -> None:
     made = {one["name"] + "/" + one["entrypoint"]: one for one in up.ask("deployments")}
-    verbs = ("backfill", "evaluate", "fetch", "generate", "nightly", "sample", "train")
+    verbs = ("backfill", "evaluate", "fetch", "generate", "nightly", "retrain", "sample", "train")
     assert sorted(made) == [f"tiny/flows.{verb}.{verb}" for verb in verbs]
     form = made["tiny/flows.backfill.backfill"]["parameter_openapi_schema"]["definitions"]["BackfillRequest"]
     fields = form["properties"]
@@ -180,8 +180,10 @@ def test_deployments_are_forms_of_dates_and_choices_and_one_run_at_a_time(up: Up
     for name, one in made.items():
         given = one["parameters"]
         about = (given.get("region"), *given.get("sources", ()), *given.get("regions", ()))
-        assert str(up.region) in about or (name.endswith("train") and given["out"] == str(home / "model"))
+        assert str(up.region) in about or (name.endswith(".train") and given["out"] == str(home / "model"))
     assert made["tiny/flows.sample.sample"]["parameters"] == {"regions": [str(up.region)], "out": str(home / "patches")}
+    (weekly,) = made["tiny/flows.retrain.retrain"]["schedules"]
+    assert not weekly["active"] and weekly["slug"] == "weekly"
     names = {"no heartbeat", "stuck pending", "night missing", "night failed"}
     assert {one["name"] for one in up.ask("automations")} == {f"vsat: {name}" for name in names}
 

@@ -12,6 +12,7 @@ import typer
 from vsat.errors import ExitCode, InputError, VsatError
 from vsat.learning import evaluate, fill, sample, train
 from vsat.operating import doctor, down, up
+from vsat.promoting import app as models
 from vsat.terminal import (
     AsOf,
     End,
@@ -180,6 +181,7 @@ app.command(epilog="Example: vsat fill cube.nc --every 10 --out filled.nc")(fill
 app.command(epilog="Example: vsat sample regions/demo.yaml --out var/patches --patches 500")(sample)
 app.command(epilog="Example: vsat train --patches var/patches --init anydate --out var/model --minutes 20")(train)
 app.command(epilog="Example: vsat evaluate cube.nc --json verdict.json --html verdict.html")(evaluate)
+app.add_typer(models, name="model")
 
 
 @app.command(epilog="Example: vsat backfill regions/farm.yaml --start 2020-01-01 --end 2020-12-31 --dry-run")

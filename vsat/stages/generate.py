@@ -23,12 +23,14 @@ from vsat.io.ledger import Fact, Ledger, Receipt, lease
 from vsat.io.publish import FIRST_VERSION, image_folder, publish
 from vsat.io.scenes import done_scenes, ledger_path
 from vsat.io.stac import write_catalogue
+from vsat.methods import ANYDATE
 from vsat.objects import StorePath, existing, place_of
 from vsat.settings import Settings
 from vsat.stages.compose import Context, compose
 from vsat.stages.map_page import write_map
 from vsat.stages.models import make_room, weights_of
 from vsat.stages.pool import Progress, run_jobs
+from vsat.stages.promotion import method_of, read_pointer
 
 log = logging.getLogger(__name__)
 
@@ -50,11 +52,13 @@ class Wish:
             "missing" would, but beside the image that is there, under the next higher version.
         method: how gaps are filled; None for the region's own, or the one that an image was once asked for with.
         request: who asks; what was made for the same request is never made again by "replace". "" for nobody.
+        checkpoint: name of the one that plain "anydate" means, see stages.promotion.
     """
 
     policy: Policy = "missing"
     method: str | None = None
     request: str = ""
+    checkpoint: str = ANYDATE
 
 
 @dataclass(frozen=True)
@@ -72,7 +76,8 @@ class DateJob:
 class GenerateJob:
     """Up to MOST_DATES dates of one tile and month, and the scenes they rest on as (key, granule ids). Plain values.
 
-    `asked` goes into the receipts: "method", where it is another than the region's, and "request", where there is one.
+    `asked` goes into the receipts: "method", where it is another than the region's, "request", where there is one, and
+    "checkpoint", where one was promoted.
     """
 
     home: str
@@ -161,9 +166,10 @@ def plan_generate(
     """What is to be made, from the ledger alone. Arguments as in `generate` and Wish.
 
     An image that was asked for with a method of its own keeps it: a night that finds it stale makes it again with that
-    one, until it is asked for with the region's.
+    one, until it is asked for with the region's. So does a final one with the checkpoint that made it, until it is asked
+    for with policy "replace" or "new-version": a promotion is no reason to make years again.
     """
-    plan, wish = GeneratePlan((), 0, ()), Wish(policy, method, request)
+    plan, wish = GeneratePlan((), 0, ()), Wish(policy, method, request, read_pointer(region.home).current)
     with Ledger(ledger_path(region.home)) as ledger:
         for grid in region.grids():
             scenes = {SceneKey.from_string(receipt.key): receipt for receipt in done_scenes(ledger, grid.tile)}
@@ -277,29 +283,45 @@ def _added(
     """The plan with the dates of one tile and month."""
     if not context:
         return replace(plan, without_context=(*plan.without_context, *(f"{grid.tile}/{when}" for when in dates)))
-    wanted: dict[str, list[DateJob]] = {}
+    wanted: dict[tuple[str, str], list[DateJob]] = {}
     for when in dates:
         receipt = ledger.get(KIND, f"{grid.tile}/{when}")
         method = wish.method or str((receipt and receipt.facts.get("method")) or region.method)
-        made = _date_job(region.model_copy(update={"method": method}), grid, context, when, day)
-        job = _wanted(region.home, receipt, made, wish)
+        checkpoint = _checkpoint(receipt, _status(region, when, day), method, wish)
+        own, filler = region.model_copy(update={"method": method}), _with(region, method, checkpoint)
+        job = _wanted(region.home, receipt, _date_job(own, grid, context, when, day, filler), wish)
         if job:
-            wanted.setdefault(method, []).append(job)
+            wanted.setdefault((method, checkpoint), []).append(job)
     cloud, scenes = region.cloud, tuple((receipt.key, receipt.inputs) for receipt in context)
     jobs = [
         GenerateJob(
-            str(region.home), grid, method, region.bands, cloud.adjacent, cloud.snow, scenes,
-            tuple(some[at : at + MOST_DATES]), _asked(region, method, wish),
+            str(region.home), grid, _with(region, method, checkpoint), region.bands, cloud.adjacent, cloud.snow, scenes,
+            tuple(some[at : at + MOST_DATES]), _asked(region, method, checkpoint, wish),
         )
-        for method, some in wanted.items()
+        for (method, checkpoint), some in wanted.items()
         for at in range(0, len(some), MOST_DATES)
     ]  # fmt: skip
     return replace(plan, jobs=(*plan.jobs, *jobs), kept=plan.kept + len(dates) - sum(map(len, wanted.values())))
 
 
-def _asked(region: Region, method: str, wish: Wish) -> tuple[tuple[str, str], ...]:
-    own = () if method == region.method else (("method", method),)
-    return (*own, *((("request", wish.request),) if wish.request else ()))
+def _checkpoint(receipt: Receipt | None, status: str, method: str, wish: Wish) -> str:
+    """Name of the checkpoint that an image is to be made with, where its method is plain anydate."""
+    if method != ANYDATE:
+        return ANYDATE
+    if receipt and receipt.facts.get("status") == status == "final" and wish.policy in ("missing", "skip"):
+        return str(receipt.facts.get("checkpoint") or ANYDATE)
+    return wish.checkpoint
+
+
+def _with(region: Region, method: str, checkpoint: str) -> str:
+    """The method with the checkpoint put in, where it is plain anydate."""
+    return method_of(region.home, checkpoint) if method == ANYDATE else method
+
+
+def _asked(region: Region, method: str, checkpoint: str, wish: Wish) -> tuple[tuple[str, str], ...]:
+    told = {"method": method if method != region.method else "", "request": wish.request}
+    told["checkpoint"] = checkpoint if checkpoint != ANYDATE else ""
+    return tuple((name, value) for name, value in told.items() if value)
 
 
 def context_span(region: Region, month: date, day: date) -> tuple[date, date]:
@@ -314,13 +336,19 @@ def _context(region: Region, scenes: Iterable[Receipt], month: date, day: date) 
     return [receipt for key, receipt in keyed if first <= key.day <= last]
 
 
-def _date_job(region: Region, grid: TileGrid, context: Sequence[Receipt], when: date, day: date) -> DateJob:
-    last = final_from(region, when)
-    status: Literal["provisional", "final"] = "final" if day >= last else "provisional"
+def _status(region: Region, when: date, day: date) -> Literal["provisional", "final"]:
+    return "final" if day >= final_from(region, when) else "provisional"
+
+
+def _date_job(
+    region: Region, grid: TileGrid, context: Sequence[Receipt], when: date, day: date, filler: str
+) -> DateJob:
+    """`filler` is the region's method with its checkpoint put in."""
+    last, status = final_from(region, when), _status(region, when, day)
     asof = last if status == "final" else SceneKey.from_string(context[-1].key).day
     decisive = [
         RECIPE, region.fingerprint(), asdict(grid), when.isoformat(), status,
-        [(receipt.key, receipt.signature) for receipt in context], weights_of(region.method),
+        [(receipt.key, receipt.signature) for receipt in context], weights_of(filler),
     ]  # fmt: skip
     signature = hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()
     return DateJob(when.isoformat(), status, asof.isoformat(), signature)

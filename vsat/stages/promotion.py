@@ -1,0 +1,147 @@
+"""Which checkpoint a region's images are made with where its method is anydate: a pointer, and how it came to be.
+
+    <home>/models/<name>/         a checkpoint, as training writes it
+    <home>/models/current.json    the name of the one in use, and every promotion and rollback
+
+Without the file it is the checkpoint that comes with the package, by the name anydate.
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from datetime import date
+from pathlib import Path
+from typing import Any, Literal
+
+from vsat.errors import InputError, StoreError
+from vsat.io.durable import make_folder, unwritable, write_file
+from vsat.io.ledger import lease
+from vsat.methods import ANYDATE
+from vsat.objects import ObjectPath, StorePath
+from vsat.stages.models import WEIGHTS
+
+FOLDER, POINTER = "models", "current.json"
+TURN_S = 60.0
+
+
+@dataclass(frozen=True)
+class Change:
+    """One move of the pointer to `name`, on a day (ISO), and why."""
+
+    verb: Literal["promote", "rollback"]
+    name: str
+    day: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Pointer:
+    """The name of the checkpoint in use, and the moves that led to it, oldest first."""
+
+    current: str = ANYDATE
+    history: tuple[Change, ...] = ()
+
+    @property
+    def earlier(self) -> tuple[str, ...]:
+        """Checkpoints that rollbacks lead to, the next one last."""
+        stack = [ANYDATE]
+        for change in self.history:
+            if change.verb == "promote":
+                stack.append(change.name)
+            else:
+                stack.pop()
+        return tuple(stack[:-1])
+
+
+def read_pointer(home: StorePath) -> Pointer:
+    """The region's pointer; a region in a bucket has none, for models are trained into folders.
+
+    Raises:
+        StoreError: the file is not what this module writes.
+    """
+    if isinstance(home, ObjectPath):
+        return Pointer()
+    path = home / FOLDER / POINTER
+    try:
+        told: dict[str, Any] = json.loads(path.read_text("utf-8"))
+        return Pointer(str(told["current"]), tuple(Change(**change) for change in told["history"]))
+    except FileNotFoundError:
+        return Pointer()
+    except (ValueError, TypeError, KeyError) as error:
+        step = "move the file away, then name the checkpoint to use: vsat model promote"
+        raise StoreError(f"it names no checkpoint: {error}", place=str(path), next_step=step) from error
+
+
+def method_of(home: StorePath, name: str) -> str:
+    """The method that a checkpoint's name stands for: "anydate", or "anydate:" and its folder."""
+    return ANYDATE if name == ANYDATE else f"{ANYDATE}:{home / FOLDER / name}"
+
+
+def checkpoints(home: StorePath) -> tuple[str, ...]:
+    """Names of the whole checkpoints that can be promoted, the package's own first."""
+    if isinstance(home, ObjectPath):
+        return (ANYDATE,)
+    found = sorted(path.parent.name for path in (home / FOLDER).glob(f"*/{WEIGHTS}"))
+    return (ANYDATE, *found)
+
+
+def promote(home: StorePath, name: str, day: date, *, reason: str) -> Pointer:
+    """From the next plan on, images are made with this checkpoint; already in use, nothing changes.
+
+    Raises:
+        InputError: the region has no such checkpoint, or its store is a bucket.
+        StoreError: the pointer cannot be read or written.
+    """
+    local = folder_of_models(home).parent
+    if name not in checkpoints(local):
+        step = f"choose among {', '.join(checkpoints(local))}"
+        raise InputError(f"no checkpoint {name!r}", place=str(local / FOLDER), next_step=step)
+    with lease(local, "promotion", wait_s=TURN_S):
+        before = read_pointer(local)
+        if before.current == name:
+            return before
+        return _moved(local, name, (*before.history, Change("promote", name, day.isoformat(), reason)))
+
+
+def rollback(home: StorePath, day: date) -> Pointer:
+    """The checkpoint that was in use before the last promotion is in use again.
+
+    Raises:
+        InputError: nothing was promoted, the earlier one is gone, or the region's store is a bucket.
+        StoreError: the pointer cannot be read or written.
+    """
+    local = folder_of_models(home).parent
+    with lease(local, "promotion", wait_s=TURN_S):
+        before = read_pointer(local)
+        if not before.earlier:
+            step = "vsat model list says what is there"
+            raise InputError("no promotion to take back", place=str(local / FOLDER), next_step=step)
+        name = before.earlier[-1]
+        if name not in checkpoints(local):
+            step = "vsat model promote one that is there"
+            raise InputError(f"the checkpoint {name} is gone", place=str(local / FOLDER), next_step=step)
+        change = Change("rollback", name, day.isoformat(), f"instead of {before.current}")
+        return _moved(local, name, (*before.history, change))
+
+
+def folder_of_models(home: StorePath) -> Path:
+    """Where the region's checkpoints lie.
+
+    Raises:
+        InputError: in a bucket there is no such folder.
+    """
+    if isinstance(home, ObjectPath):
+        step = "train on a machine with a folder, and name the checkpoint in the region file: method: anydate:FOLDER"
+        raise InputError("models are kept in folders, and this store is a bucket", place=str(home), next_step=step)
+    return home / FOLDER
+
+
+def _moved(home: Path, name: str, history: Sequence[Change]) -> Pointer:
+    path = home / FOLDER / POINTER
+    text = json.dumps({"current": name, "history": [asdict(change) for change in history]}, indent=1)
+    make_folder(path.parent)
+    try:
+        write_file(path, [text.encode(), b"\n"])
+    except OSError as error:
+        raise unwritable(error, "the choice of the checkpoint", path) from error
+    return Pointer(name, tuple(history))
