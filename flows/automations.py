@@ -18,17 +18,18 @@ from prefect.events.schemas.automations import AutomationCore, EventTrigger, Pos
 from prefect.events.schemas.events import ResourceSpecification
 from prefect.events.worker import EventsWorker
 from prefect.exceptions import ObjectNotFound
+from prefect.states import Failed
 
 from flows.events import NIGHT_AWAITED
 from flows.settings import STATES
-from vsat.errors import ExitCode, InputError
+from vsat.errors import InputError
 
 NOTIFY = "VSAT_NOTIFY_BLOCK"
 NIGHT_WITHIN = timedelta(hours=26)  # a day, and two hours for a late start and a long catch-up
 PENDING_WITHIN = timedelta(minutes=10)  # a machine may have to start, and an image to be pulled
 TRY_AGAIN_AFTER = timedelta(hours=1)
 ENDED = {name for _, name in STATES.values()} | {"NothingToDo", "Failed", "Crashed", "Cancelled"}
-BAD_ENDS = {STATES[code][1] for code in (ExitCode.FAILED, ExitCode.BAD_INPUT, ExitCode.CATALOGUE_DOWN)}
+BAD_ENDS = {name for kind, name in STATES.values() if kind is Failed} | {"Failed", "Crashed"}
 
 
 def automate(*, night_within: timedelta = NIGHT_WITHIN, pending_within: timedelta = PENDING_WITHIN) -> None:
@@ -58,7 +59,7 @@ def automate(*, night_within: timedelta = NIGHT_WITHIN, pending_within: timedelt
         _put(client, "vsat: night failed", _on({"CatalogueDown", "Crashed"}, of_night=True), again)
         block = os.environ.get(NOTIFY, "").strip()
         if block:
-            _put(client, "vsat: tell people", _on(BAD_ENDS | {"Failed", "Crashed"}), _notification(client, block))
+            _put(client, "vsat: tell people", _on(BAD_ENDS), _notification(client, block))
         _await_nights(client)
 
 

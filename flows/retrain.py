@@ -2,7 +2,7 @@
 
 from datetime import date
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from prefect import flow, task
 from prefect.artifacts import create_markdown_artifact
@@ -12,6 +12,7 @@ from prefect.states import Completed
 
 from flows.clock import run_day
 from flows.settings import STATES, begin, key_of, run_name
+from flows.train import USUAL, Pace
 from flows.train import run as train_apart
 from vsat.config import Region
 from vsat.errors import VsatError
@@ -24,36 +25,20 @@ if TYPE_CHECKING:
 def retrain(
     region: str,
     day: date | None = None,
-    optimizer: Literal["sophia", "adamw", "muon"] = "sophia",
-    steps: int | None = None,
-    batch: int = 32,
-    minutes: float | None = None,
-    patience: int | None = 5,
-    held_out: int = 384,
+    pace: Pace = USUAL,
     folds: int = 2,
-    seed: int = 0,
 ) -> State[Any]:
     """The day's checkpoint is trained and judged, and in use where it is the better one; a killed run goes on.
 
     Args:
         region: path of the region file, or its name in the folder of region files.
         day: names the checkpoint; by default the day of the run's schedule.
-        optimizer: sophia, adamw or muon.
-        steps: of the optimiser, at most; none for the usual number.
-        batch: patches in a batch, of each process.
-        minutes: save and stop after so many.
-        patience: looks at the validation patches without a gain, then stop.
-        held_out: validation patches that decide when to stop.
+        pace: see Pace; the seed is that of the draws too.
         folds: how often the judge draws targets.
-        seed: of the training, and of the draws.
     """
     wanted = begin(region)
-    given: dict[str, Any] = {
-        "optimizer": optimizer, "steps": steps, "batch": batch, "minutes": minutes, "patience": patience,
-        "held_out": held_out, "folds": folds, "seed": seed,
-    }  # fmt: skip
     try:
-        outcome, told = retrained(wanted, day or run_day(), given)
+        outcome, told = retrained(wanted, day or run_day(), pace, folds)
     except VsatError as error:
         kind, name = STATES[error.exit_code]
         return kind(name=name, message=str(error))
@@ -62,25 +47,23 @@ def retrain(
 
 
 @task(name="retrain and judge", persist_result=False, cache_policy=NO_CACHE)
-def retrained(region: Region, day: date, given: dict[str, Any]) -> tuple[str, str]:
+def retrained(region: Region, day: date, pace: Pace, folds: int) -> tuple[str, str]:
     """A line and the Markdown of what came of it."""
     from vsat.stages.retrain import RetrainOptions  # here, for torch takes seconds to import, and deploying needs none
     from vsat.stages.retrain import retrain as stage
 
-    report = stage(region, day, RetrainOptions(**given), train=in_processes)
+    report = stage(region, day, RetrainOptions(**pace.model_dump(), folds=folds), train=in_processes)
     return report.outcome, report.markdown()
 
 
 def in_processes(plan: "TrainPlan", out: Path) -> None:
     """Train by `vsat train`, on all GPUs of the machine; its pace for a given checkpoint is that of the plan."""
     asked = plan.options
-    arguments = ["--out", str(out), "--init", str(plan.init), "--prior"]
+    pace = Pace(
+        optimizer=asked.optimizer, steps=asked.steps, batch=asked.batch, minutes=asked.minutes,
+        patience=asked.patience, held_out=plan.held_out, seed=asked.seed,
+    )  # fmt: skip
+    arguments = ["--out", str(out), "--init", str(plan.init), "--prior", *pace.arguments()]
     for store in plan.patches:
         arguments += ["--patches", str(store)]
-    values = {
-        "optimizer": asked.optimizer, "steps": asked.steps, "batch": asked.batch, "seed": asked.seed,
-        "minutes": asked.minutes, "patience": asked.patience, "held-out": plan.held_out,
-    }  # fmt: skip
-    for name, value in values.items():
-        arguments += [f"--{name}", str(value)] if value is not None else []
     train_apart(arguments)

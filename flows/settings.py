@@ -213,12 +213,12 @@ def tell(region: Region, report: RunReport) -> State[Any]:
         description=f"{report.verb} for {report.day}",
     )
     try:
-        table = tile_date_table(region)
+        rows = tile_date_table(region)
     except VsatError as error:  # a full disk, a lost bucket, or whatever has just ended the run: the state says so
         log.warning("no table of images: %s", error)
-        table = []
-    if table:
-        create_table_artifact(table, key=key_of(region, "images"), description="virtual images by date and tile")
+        rows = []
+    if rows:
+        create_table_artifact(rows, key=key_of(region, "images"), description="virtual images by date and tile")
     create_link_artifact(*map_of(region), key=key_of(region, "map"), description="where the images can be looked at")
     if report.generate:
         tell_images(region, report.generate)

@@ -11,6 +11,7 @@ from prefect.artifacts import create_markdown_artifact
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State
 from prefect.states import Completed
+from pydantic import BaseModel, Field
 
 from flows.settings import STATES, run_name
 from vsat.errors import InputError, VsatError
@@ -19,6 +20,26 @@ log = logging.getLogger(__name__)
 
 CARD = "README.md"
 LAST_LINES = 12
+
+
+class Pace(BaseModel):
+    """How long and how fast to train."""
+
+    optimizer: Literal["sophia", "adamw", "muon"] = "sophia"
+    steps: int | None = Field(default=None, ge=1, description="of the optimiser, at most; none for the usual number")
+    batch: int = Field(default=32, ge=1, description="patches in a batch, of each process")
+    minutes: float | None = Field(default=None, description="save and stop after so many")
+    patience: int | None = Field(default=5, ge=1, description="looks at the held-out patches without a gain, then stop")
+    held_out: int = Field(default=384, ge=1, description="patches that decide when to stop")
+    seed: int = Field(default=0, ge=0, description="of weights, order, gaps and what is judged")
+
+    def arguments(self) -> list[str]:
+        """The same for the command line."""
+        given = self.model_dump(exclude_none=True)
+        return [word for name, value in given.items() for word in (f"--{name.replace('_', '-')}", str(value))]
+
+
+USUAL = Pace()
 
 
 def gpus() -> int:
@@ -54,13 +75,7 @@ def train(
     prior: bool = False,
     init: str | None = "anydate",
     size: Literal["tiny", "small", "base", "large"] = "tiny",
-    optimizer: Literal["sophia", "adamw", "muon"] = "sophia",
-    steps: int | None = None,
-    batch: int = 32,
-    minutes: float | None = None,
-    patience: int | None = 5,
-    held_out: int = 384,
-    seed: int = 0,
+    pace: Pace = USUAL,
 ) -> State[Any]:
     """The checkpoint at `out` is trained; a run that was killed goes on where it was.
 
@@ -70,20 +85,12 @@ def train(
         prior: learn from synthetic records too; with neither, from these alone.
         init: a checkpoint to begin with: a folder, a hub id, or anydate; none for random weights.
         size: of a model that begins with random weights.
-        optimizer: sophia, adamw or muon.
-        steps: of the optimiser, at most; none for the command's own number.
-        batch: patches in a batch, of each process.
-        minutes: save and stop after so many.
-        patience: looks at the held-out patches without a gain, then stop.
-        held_out: patches that decide when to stop.
-        seed: of weights, order and gaps.
+        pace: see Pace.
     """
-    arguments = ["--out", out, "--size", size, "--optimizer", optimizer, "--batch", str(batch)]
-    arguments += ["--seed", str(seed), "--held-out", str(held_out), *(["--prior"] if prior else [])]
+    arguments = ["--out", out, "--size", size, *pace.arguments(), *(["--prior"] if prior else [])]
     for store in patches or ():
         arguments += ["--patches", store]
-    for name, value in (("--init", init), ("--steps", steps), ("--minutes", minutes), ("--patience", patience)):
-        arguments += [name, str(value)] if value is not None else []
+    arguments += ["--init", init] if init is not None else []
     try:
         run(arguments)
     except VsatError as error:

@@ -12,6 +12,7 @@ from dataclasses import replace
 from datetime import date
 
 import pytest
+from lease_holder import hold_lease
 from object_store import ObjectStore
 
 from vsat.errors import StoreError
@@ -105,16 +106,10 @@ def test_takers_come_one_after_the_other(bucket: ObjectPath) -> None:
     assert (most[0], sorted(turns)) == (1, list(range(6)))
 
 
-def _hold(home: ObjectPath, pipe: object) -> None:
-    with lease(home, "fetch"):
-        pipe.send("held")  # type: ignore[attr-defined]
-        time.sleep(600)
-
-
 def test_the_lease_of_a_killed_process_of_this_machine_is_free_at_once(bucket: ObjectPath) -> None:
     context = multiprocessing.get_context("spawn")
     mine, theirs = context.Pipe()
-    process = context.Process(target=_hold, args=(bucket, theirs))
+    process = context.Process(target=hold_lease, args=(bucket, theirs))
     process.start()
     assert mine.recv() == "held"
     with pytest.raises(StoreError, match="already running"), lease(bucket, "fetch"):

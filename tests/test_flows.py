@@ -333,13 +333,14 @@ def test_a_judge_s_verdict_is_an_artifact(tmp_path: Path) -> None:
 
 def test_training_is_a_flow_with_its_card(tmp_path: Path) -> None:
     """In a process of its own, as on a GPU machine; two steps from random weights."""
-    from flows.train import command, train
+    from flows.train import Pace, command, train
 
     out = tmp_path / "model"
-    state = train(str(out), init=None, steps=2, batch=2, optimizer="adamw", held_out=6, return_state=True)
+    pace = Pace(steps=2, batch=2, optimizer="adamw", held_out=6)
+    state = train(str(out), init=None, pace=pace, return_state=True)
     assert state.is_completed() and state.name == "Completed", state.message
     assert "2 steps" in artifacts("train-card")[0].data and (out / "model.safetensors").is_file()
-    failed = train(str(out), init=None, steps=2, batch=3, optimizer="adamw", held_out=6, return_state=True)
+    failed = train(str(out), init=None, pace=pace.model_copy(update={"batch": 3}), return_state=True)
     assert failed.name == "BadInput" and "batch was 2 and is 3" in str(failed.message)
     assert command(["--out", "x"], processes=2)[1:4] == ["-m", "torch.distributed.run", "--standalone"]
 
@@ -367,8 +368,13 @@ def test_automations_are_put_once_and_people_are_told_where_a_block_is_named(mon
         automate()
     SlackWebhook(url="http://127.0.0.1:9/never").save("ops")
     automate()
-    (action,) = held()["vsat: tell people"].actions
+    told = held()["vsat: tell people"]
+    (action,) = told.actions
     assert action.type == "send-notification"
+    assert {f"prefect.flow-run.{name}" for name in ("WorkFailed", "AccessRefused", "DiskFull", "Crashed")} <= set(
+        told.trigger.expect
+    )
+    assert "prefect.flow-run.AllCloudy" not in told.trigger.expect
 
 
 def test_retraining_is_a_flow_that_says_promoted_or_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -378,6 +384,7 @@ def test_retraining_is_a_flow_that_says_promoted_or_kept(tmp_path: Path, monkeyp
     from test_retrain import DRAWN, wide
 
     from flows.retrain import retrain
+    from flows.train import Pace
     from vsat.stages.promotion import folder_of_models, promote, read_pointer
     from vsat.stages.sample import sample
 
@@ -388,7 +395,7 @@ def test_retraining_is_a_flow_that_says_promoted_or_kept(tmp_path: Path, monkeyp
     sample([region], models / "patches", DRAWN)  # retraining goes on with the options of the store
     write_checkpoint(models / "start", noise=1.0)
     promote(region.home, "start", START, reason="to begin with")
-    given: dict[str, Any] = {"steps": 2, "batch": 2, "optimizer": "adamw", "held_out": 6, "folds": 1}
+    given: dict[str, Any] = {"pace": Pace(steps=2, batch=2, optimizer="adamw", held_out=6), "folds": 1}
     state = retrain(str(tmp_path / "tiny.yaml"), END, **given, return_state=True)
     assert state.is_completed() and state.name == "Completed", state.message
     promoted = read_pointer(region.home).current == str(END)

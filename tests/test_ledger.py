@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from lease_holder import hold_lease
 from watched import until_waited_for
 
 from vsat.errors import StoreError
@@ -125,16 +126,10 @@ def test_newer_and_foreign_files_are_refused(tmp_path: Path) -> None:
     assert foreign.read_bytes() == b"not a database" * 100
 
 
-def _hold(home: Path, pipe: object) -> None:
-    with lease(home, "fetch"):
-        pipe.send("held")  # type: ignore[attr-defined]
-        pipe.recv()  # type: ignore[attr-defined]
-
-
 def test_lease_has_one_holder_and_ends_with_it(tmp_path: Path) -> None:
     context = multiprocessing.get_context("spawn")
     mine, theirs = context.Pipe()
-    process = context.Process(target=_hold, args=(tmp_path, theirs))
+    process = context.Process(target=hold_lease, args=(tmp_path, theirs))
     process.start()
     assert mine.recv() == "held"
     with pytest.raises(StoreError, match=f"process {process.pid}"), lease(tmp_path, "fetch"):

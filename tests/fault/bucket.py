@@ -3,12 +3,10 @@
 import os
 from datetime import date
 
-import numpy as np
+from fault.compiled import load_compiled
 
 from regions import START
 from vsat.config import Region
-from vsat.core.fill import fill
-from vsat.io import tiff
 from vsat.io.catalog import Endpoint
 from vsat.io.ledger import lease
 from vsat.stages.fetch import fetch_one, finish_fetch, plan_fetch, tidy
@@ -29,14 +27,4 @@ def night(region: Region, endpoint: Endpoint, day: date, environment: dict[str, 
         finish_generate(region, day, images, [receipt for job in images.jobs for receipt in generate_one(job)])
 
 
-# Compiled code is loaded here, once, and not in each of a hundred forks.
-fill(
-    np.ones((3, 6, 2, 2), np.int16),
-    np.ones((3, 2, 2), bool),
-    np.arange(3, dtype=np.int32),
-    np.array([1], np.int32),
-    method="linear",
-)
-for _dtype in ("<i2", "u1"):
-    _block_yx = np.frombuffer(bytes(8), _dtype)[:4].reshape(2, 2)
-    tiff._integrate(_block_yx, 0, 2, 0, 2, np.empty((2, 2), _dtype), 0, 0)
+load_compiled()  # once, and not in each of a hundred forks

@@ -2,11 +2,10 @@
 
 from datetime import date
 
-import numpy as np
+from fault.compiled import load_compiled
 
 from regions import END, START
 from vsat.config import Region
-from vsat.core.fill import fill
 from vsat.stages.generate import finish_generate, generate_one, plan_generate
 
 LAST = date(2023, 5, 11)
@@ -18,11 +17,4 @@ def regenerate(region: Region, day: date = END) -> None:
     finish_generate(region, day, plan, [receipt for job in plan.jobs for receipt in generate_one(job)])
 
 
-# Compiled code is loaded here, once, and not in each of two hundred forks.
-fill(
-    np.ones((3, 6, 2, 2), np.int16),
-    np.ones((3, 2, 2), bool),
-    np.arange(3, dtype=np.int32),
-    np.array([1], np.int32),
-    method="linear",
-)
+load_compiled()  # once, and not in each of two hundred forks

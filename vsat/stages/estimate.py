@@ -191,10 +191,8 @@ def _size(value: float | None) -> str:
 def _time(seconds: float | None) -> str:
     if seconds is None:
         return NOT_MEASURED
-    return (
-        f"{seconds / 3600:.1f} h"
-        if seconds >= 3600
-        else f"{seconds / 60:.0f} min"
-        if seconds >= 600
-        else f"{seconds:.1f} s"
-    )
+    if seconds >= 3600:
+        return f"{seconds / 3600:.1f} h"
+    if seconds >= 600:
+        return f"{seconds / 60:.0f} min"
+    return f"{seconds:.1f} s"
