@@ -14,8 +14,12 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.actions import GlobalConcurrencyLimitCreate
+from prefect.exceptions import ObjectNotFound
 
 from flows.automations import automate
+from flows.settings import BACKFILL, FETCH, IMAGES
 from vsat.config import load_region
 
 PROJECT = Path(__file__).parents[1]
@@ -24,6 +28,9 @@ TEMPLATE_FILE, TEMPLATE_HOME = "regions/demo.yaml", "var/demo"  # as prefect.yam
 TRIAL_PENDING_WITHIN = timedelta(seconds=60)
 TRAINING = ("flows.train.train", "flows.retrain.retrain")
 NIGHTLY = "flows.nightly.nightly"
+# How many tasks run at once over all runs, so that thirty regions whose night begins at the same minute neither ask the
+# archive for more than it likes nor fill the memory. A backfill has a limit of its own: no night waits for it.
+TASK_LIMITS = {FETCH: 16, IMAGES: 16, BACKFILL: 8}
 BACKFILL_PRIORITY = "5"  # behind the default queue's 1: the night is never late for a backfill
 
 
@@ -100,6 +107,7 @@ def deploy(regions: list[Path], *, every_s: int | None = None, pools: Pools = Po
         BACKFILL_PRIORITY,
         may_fail=True,
     )
+    _limit_tasks()
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "prefect.yaml"
         file.write_text(yaml.safe_dump(template), "utf-8")
@@ -108,6 +116,17 @@ def deploy(regions: list[Path], *, every_s: int | None = None, pools: Pools = Po
         automate(night_within=timedelta(seconds=max(120, 10 * every_s)), pending_within=TRIAL_PENDING_WITHIN)
     else:
         automate()
+
+
+def _limit_tasks() -> None:
+    """Every tag has its limit; one that was changed in the UI stays."""
+    with get_client(sync_client=True) as client:
+        for tag, most in TASK_LIMITS.items():
+            name = f"tag:{tag}"  # as the engine asks for it
+            try:
+                client.read_global_concurrency_limit_by_name(name)
+            except ObjectNotFound:
+                client.create_global_concurrency_limit(GlobalConcurrencyLimitCreate(name=name, limit=most))
 
 
 def _create_pool(name: str, kind: str, template: Path | None) -> None:

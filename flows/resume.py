@@ -1,8 +1,11 @@
 """Runs that died with their server or worker: backfills go on, others have crashed.
 
 `python -m flows.resume`, with PREFECT_API_URL naming the server, after an outage and before its workers start. It takes no
-process for alive, so it is for whoever has just seen all of them end.
+process for alive, so it is for whoever has just seen all of them end: it is right where one worker serves the pool, and
+just before that one starts.
 """
+
+import argparse
 
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.filters import FlowRunFilter, WorkPoolFilter
@@ -16,13 +19,13 @@ _DEAD = ["RUNNING", "PENDING", "CANCELLING"]
 _PAGE = 200
 
 
-def resume() -> int:
-    """No run is in a state that only a living process could be in; returns how many backfills are to go on."""
+def resume(pool: str = POOL) -> int:
+    """No run of the pool is in a state that only a living process could be in; returns how many backfills are to go on."""
     with get_client(sync_client=True) as client:
+        where = WorkPoolFilter.model_validate({"name": {"any_": [pool]}})
         wanted = FlowRunFilter.model_validate({"state": {"type": {"any_": _DEAD}}})
-        pool = WorkPoolFilter.model_validate({"name": {"any_": [POOL]}})
         count = 0
-        while runs := client.read_flow_runs(flow_run_filter=wanted, work_pool_filter=pool, limit=_PAGE):
+        while runs := client.read_flow_runs(flow_run_filter=wanted, work_pool_filter=where, limit=_PAGE):
             for run in runs:
                 state = _state(client, run)
                 client.set_flow_run_state(run.id, state, force=True)  # from any state, and its slot is free again
@@ -39,4 +42,6 @@ def _state(client: SyncPrefectClient, run: FlowRun) -> State[None]:
 
 
 if __name__ == "__main__":
-    print(f"{resume()} backfills go on")
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--pool", default=POOL, help="the work pool whose worker is about to start")
+    print(f"{resume(parser.parse_args().pool)} backfills go on")

@@ -46,6 +46,7 @@ log = logging.getLogger(f"vsat.{__name__}")  # lines of vsat's reach the run's l
 Job = TypeVar("Job")
 Result = TypeVar("Result")
 
+FETCH, IMAGES, BACKFILL = "vsat-fetch", "vsat-images", "vsat-backfill"  # tags of tasks; flows.deploy limits them
 MOST_TASKS = 20  # of one stage: a task run costs near 90 ms of CPU with the server's, and rows of its database
 TURN_S = 6 * 3600.0  # a run waits so long for another one on the same region to let go of it
 
@@ -84,16 +85,20 @@ def runner() -> TaskRunner[PrefectFuture[Any]]:
     return cast(TaskRunner[PrefectFuture[Any]], ThreadPoolTaskRunner(max_workers=threads))
 
 
-def coarse(one: Callable[[Job], Result], *, name: str, retries: int = 0) -> Task[[Sequence[Job]], list[Result]]:
+def coarse(
+    one: Callable[[Job], Result], *, name: str, tag: str = "", retries: int = 0
+) -> Task[[Sequence[Job]], list[Result]]:
     """A task that does a list of jobs with `one`, one after the other, or on the cluster that VSAT_DASK_SCHEDULER names.
 
     Args:
         one: does one job; a function that knows no Prefect.
         name: of the task.
+        tag: by which the server limits how many such tasks run at once, over all runs.
         retries: where another try may help, as with reads; they come after 10 s and more, spread by chance.
     """
     options = task(
         name=name,
+        tags=[tag] if tag else [],
         retries=retries,
         retry_delay_seconds=exponential_backoff(backoff_factor=10),
         retry_jitter_factor=0.5,
