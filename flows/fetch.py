@@ -7,7 +7,7 @@ from prefect import flow
 from prefect.client.schemas.objects import State
 
 from flows.clock import run_day
-from flows.settings import FETCH, MOST_TASKS, TURN_S, begin, coarse, run_name, runner, tell, tell_outcome, work
+from flows.settings import FETCH, TURN_S, begin, coarse, run_name, runner, tell, tell_outcome, work
 from vsat.config import Region
 from vsat.errors import VsatError
 from vsat.io.ledger import lease
@@ -34,12 +34,11 @@ def fetch(region: str, start: date, end: date) -> State[Any]:
     return tell(wanted, report)
 
 
-def fetch_days(region: Region, start: date, end: date, *, most: int = MOST_TASKS) -> FetchReport:
-    """The stage `fetch` inside a flow: its jobs run as tasks, at most `most` of them."""
+def fetch_days(region: Region, start: date, end: date) -> FetchReport:
+    """The stage `fetch` inside a flow: its jobs run as tasks."""
     with lease(region.home, "fetch", wait_s=TURN_S), open_endpoint(region) as endpoint:
         tidy(region)
         plan = plan_fetch(region, endpoint, start, end)
-        receipts = work(
-            fetch_scenes, plan.jobs, region=region, of=f"scenes, {start} to {end}", most=most, failed=scene_failed
-        )
+        told = f"scenes, {start} to {end}"
+        receipts = work(fetch_scenes, plan.jobs, region=region, of=told, failed=scene_failed)
         return finish_fetch(region, plan, receipts)

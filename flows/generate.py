@@ -8,7 +8,7 @@ from prefect import flow
 from prefect.client.schemas.objects import State
 
 from flows.clock import run_day
-from flows.settings import IMAGES, MOST_TASKS, TURN_S, begin, coarse, run_name, runner, tell, tell_outcome, work
+from flows.settings import IMAGES, TURN_S, begin, coarse, run_name, runner, tell, tell_outcome, work
 from vsat.config import Region
 from vsat.errors import VsatError
 from vsat.io.ledger import lease
@@ -41,13 +41,11 @@ def generate(region: str, start: date, end: date, day: date | None = None, polic
     return tell(wanted, report)
 
 
-def generate_days(
-    region: Region, start: date, end: date, day: date, policy: Policy, *, most: int = MOST_TASKS
-) -> GenerateReport:
-    """The stage `generate` inside a flow: its jobs run as tasks, at most `most` of them."""
+def generate_days(region: Region, start: date, end: date, day: date, policy: Policy) -> GenerateReport:
+    """The stage `generate` inside a flow: its jobs run as tasks."""
     with lease(region.home, "generate", wait_s=TURN_S):
         plan = plan_generate(region, start, end, day, policy=policy)
         make_room(region.method, min(Settings.from_environment().workers, len(plan.jobs)))
         told = f"images, {start} to {end}"
-        receipts = work(make_images, plan.jobs, region=region, of=told, most=most, failed=images_failed)
+        receipts = work(make_images, plan.jobs, region=region, of=told, failed=images_failed)
         return finish_generate(region, day, plan, chain.from_iterable(receipts))

@@ -47,7 +47,9 @@ Job = TypeVar("Job")
 Result = TypeVar("Result")
 
 FETCH, IMAGES, BACKFILL = "vsat-fetch", "vsat-images", "vsat-backfill"  # tags of tasks; flows.deploy limits them
-MOST_TASKS = 20  # of one stage: a task run costs near 90 ms of CPU with the server's, and rows of its database
+# Of one stage: a task run costs near 90 ms of CPU with the server's, and rows of its database; a few for each thread
+# keep all of them busy to the end, and progress is seen.
+MOST_TASKS, TASKS_A_THREAD = 20, 4
 TURN_S = 6 * 3600.0  # a run waits so long for another one on the same region to let go of it
 
 # How a run ends that did not do its work. An empty or cloudy sky is an answer, not a failure: such a run is Completed
@@ -80,9 +82,12 @@ def runner() -> TaskRunner[PrefectFuture[Any]]:
 
     A task then only hands its jobs to the cluster and waits.
     """
+    return cast(TaskRunner[PrefectFuture[Any]], ThreadPoolTaskRunner(max_workers=_threads()))
+
+
+def _threads() -> int:
     settings = Settings.from_environment()
-    threads = MOST_TASKS if settings.dask_scheduler else settings.workers
-    return cast(TaskRunner[PrefectFuture[Any]], ThreadPoolTaskRunner(max_workers=threads))
+    return MOST_TASKS if settings.dask_scheduler else settings.workers
 
 
 def coarse(
@@ -121,17 +126,17 @@ def work(
     *,
     region: Region,
     of: str,
-    most: int = MOST_TASKS,
+    most: int | None = None,
     failed: Callable[[Job, str], Result] | None = None,
 ) -> list[Result]:
-    """Every job is done, in at most `most` task runs side by side; a progress artifact tells how far it is.
+    """Every job is done, in few task runs side by side; a progress artifact tells how far it is.
 
     Args:
         jobs_task: see `coarse`.
         jobs: any number.
         region: whose artifact.
         of: what the jobs are about, in a word or two.
-        most: task runs.
+        most: task runs; by default by the number of threads.
         failed: what stands for a job of a task that broke down with an error of ours that no user can mend, given the
             error in words: the other jobs go on. Without it that error ends the run.
 
@@ -142,7 +147,7 @@ def work(
         VsatError: the first that a task raised.
     """
     shown = progress(region, "progress", f"{len(jobs)} {of}")
-    groups = batches(jobs, most)
+    groups = batches(jobs, most or min(MOST_TASKS, TASKS_A_THREAD * _threads()))
     futures = [jobs_task.submit(cast(list[Job], quote(group))) for group in groups]
     for count, future in enumerate(as_completed(futures), start=1):
         outcome: Any = future.result(raise_on_failure=False)

@@ -1,6 +1,6 @@
 """What orchestration costs, and what a second worker buys: the same night on plain threads, by Prefect and on Dask.
 
-    python tests/bench/orchestration.py [--days 245] [--repeat 3] [--method blend+scene] [--json FILE]
+    python tests/bench/orchestration.py [--days 245] [--repeat 3] [--method blend+scene] [--kinds threads,prefect] [--json FILE]
 
 The region is that of regions/demo.yaml, 10 by 10 km, over an archive on this machine. A night fetches every scene of the
 stretch and makes an image each eleventh day, into an empty store; one on plain threads without Prefect (`threads`), one
@@ -51,6 +51,7 @@ def main() -> None:
     parser.add_argument("--days", type=int, default=245)
     parser.add_argument("--repeat", type=int, default=3)
     parser.add_argument("--method", default="blend+scene", help="the faster it is, the larger the overhead's share")
+    parser.add_argument("--kinds", default=",".join(KINDS), help="only these of the runs above")
     parser.add_argument("--archive", type=Path, help="keep the scenes here for the next call")
     parser.add_argument("--json", type=Path)
     parser.add_argument("--shared", type=Path, help="not used: the scenes are synthetic")
@@ -64,20 +65,19 @@ def main() -> None:
         folder = Path(temporary)
         archive = given.archive or folder / "archive"
         end = START + timedelta(given.days - 1)
-        runs: dict[str, list[dict[str, float]]] = {kind: [] for kind in KINDS}
-        places = {
-            "prefect": prefect(folder, running),
-            **{f"dask {n}": dask(folder / f"dask-{n}", n, running) for n in (1, 2)},
-        }
+        kinds = given.kinds.split(",")
+        runs: dict[str, list[dict[str, float]]] = {kind: [] for kind in kinds}
+        places = {"prefect": prefect(folder, running)} if "prefect" in kinds else {}
+        places |= {f"dask {n}": dask(folder / f"dask-{n}", n, running) for n in (1, 2) if f"dask {n}" in kinds}
         for turn in range(given.repeat):
-            for kind in KINDS:
+            for kind in kinds:
                 home = folder / f"{turn}-{kind.replace(' ', '-')}"
                 for name, last in (("night", end), ("warm", WARM)):
                     place = home / name
                     place.mkdir(parents=True)
                     text = REGION.format(start=START, end=last, archive=archive, method=given.method, store=place)
                     (place / "bench.yaml").write_text(text)
-                if not turn and kind == KINDS[0]:
+                if not turn and kind == kinds[0]:
                     write_archive(home / "night" / "bench.yaml")
                 environment, processes = places.get(kind, ({}, []))
                 runs[kind].append(in_turn(kind, home, environment, processes))
@@ -194,11 +194,13 @@ def table(runs: dict[str, list[dict[str, float]]]) -> str:
         kind: {name: statistics.median(run[name] for run in all_) for name in ("cpu", "wall")}
         for kind, all_ in runs.items()
     }
-    lines = [f"{kind:>10}  {told(middle[kind])}   of {len(runs[kind])}" for kind in KINDS]
-    for kind in ("prefect", "dask 2"):
+    lines = [f"{kind:>10}  {told(middle[kind])}   of {len(runs[kind])}" for kind in runs]
+    for kind in {"prefect", "dask 2"} & set(runs) if "threads" in runs else ():
         more = {name: 100 * (middle[kind][name] / middle["threads"][name] - 1) for name in ("cpu", "wall")}
         lines.append(f"{kind:>10} costs {more['cpu']:+.1f} % CPU, {more['wall']:+.1f} % wall against threads")
     for one, two in (("dask 1", "dask 2"), ("one thread", "threads")):
+        if not {one, two} <= set(runs):
+            continue
         lines.append(f"{one:>10} -> {two}: {middle[one]['wall'] / middle[two]['wall']:.2f} times as fast")
     return "\n".join(lines)
 
