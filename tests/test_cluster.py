@@ -18,6 +18,7 @@ import pytest
 from cluster_jobs import Held, end_worker, hold, load, loads, process, refuse
 from clusters import Cluster, cluster
 from distributed import Client, LocalCluster
+from test_bucket_pipeline import products
 
 from regions import END, START, tiny
 from vsat.config import Region, load_region
@@ -26,6 +27,7 @@ from vsat.errors import AccessError, ClusterDown, VsatError
 from vsat.hls import FILES
 from vsat.io.catalog import Granule, endpoint_for
 from vsat.io.patches import PatchLayout
+from vsat.objects import ObjectPath
 from vsat.stages import cluster as module
 from vsat.stages.cluster import Order, do, versions
 from vsat.stages.fetch import FetchJob, fetch, fetch_one
@@ -83,6 +85,25 @@ def test_two_processes_write_the_bytes_of_one_thread(
     assert sum(name.startswith("images/") and name.endswith(".tif") for name in here) > 50
     assert sorted(there) == sorted(here)
     assert [name for name in here if there[name] != here[name]] == []
+
+
+@pytest.mark.integration
+def test_two_processes_fill_a_bucket_by_the_model_as_one_thread_fills_a_folder(
+    bucket: ObjectPath, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    region = load_region(tiny(tmp_path)).model_copy(update={"method": "anydate"})
+    last = START + timedelta(25)
+    fetch(region, START, END, workers=1)
+    images = generate(region, START, last, END + timedelta(60), workers=1)
+    assert len(images.images) == 3
+    with cluster(tmp_path / "cluster") as two:
+        monkeypatch.setenv("VSAT_DASK_SCHEDULER", two.address)
+        there = region.model_copy(update={"store": bucket})
+        fetch(there, START, END)
+        assert len(generate(there, START, last, END + timedelta(60)).images) == 3
+        with Client(two.address, set_as_default=False) as client:
+            assert len(client.scheduler_info()["workers"]) == 2
+    assert products(there.home) == products(region.home)
 
 
 def test_a_worker_loads_the_model_once_for_all_its_threads(on_two: Cluster) -> None:
