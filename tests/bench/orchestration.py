@@ -16,6 +16,7 @@ against `threads` (for Dask: `dask 2`, as many threads).
 import argparse
 import json
 import os
+import signal
 import socket
 import statistics
 import subprocess
@@ -61,6 +62,7 @@ def main() -> None:
         kind, folder, processes = given.run
         print(json.dumps(measured(kind, Path(folder), [int(one) for one in processes.split(",") if one])))
         return
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # servers and workers end with it
     with tempfile.TemporaryDirectory() as temporary, ExitStack() as running:
         folder = Path(temporary)
         archive = given.archive or folder / "archive"
