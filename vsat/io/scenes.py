@@ -134,17 +134,19 @@ def read_array(
     *,
     rows: slice = slice(None),
     cols: slice = slice(None),
+    bands: Sequence[int] | None = None,
     workers: int = 1,
 ) -> NDArray[Any]:
-    """One of the two arrays of `read_scenes`: (t, 6, y, x) int16 or (t, 1, y, x) uint8."""
+    """One of the two arrays of `read_scenes`: (t, 6, y, x) int16, or of the `bands` named alone; or (t, 1, y, x) uint8."""
     for year in {key.day.year for key in keys}:
         check_grid(home, grid, year)
     window = range(grid.height)[rows], range(grid.width)[cols]
     assert window[0].step == window[1].step == 1
     layout = shard_layout(grid, array)
-    out_tbyx = np.empty((len(keys), layout.shape[0], len(window[0]), len(window[1])), layout.dtype)
+    count = layout.shape[0] if bands is None else len(bands)
+    out_tbyx = np.empty((len(keys), count, len(window[0]), len(window[1])), layout.dtype)
     if out_tbyx.size:
-        reading = _Reading(home, array, layout, window, _committed(home, keys, array))
+        reading = _Reading(home, array, layout, window, _committed(home, keys, array), bands)
         workers = max(workers, AT_ONCE) if isinstance(home, ObjectPath) else workers  # to wait for them all at once
         if workers > 1:
             with ThreadPoolExecutor(workers) as pool:
@@ -202,16 +204,17 @@ class _Reading:
     layout: shard.ShardLayout
     window: shard.Window
     waiting: dict[StorePath, StorePath]
+    bands: Sequence[int] | None = None
 
     def read(self, key: SceneKey, out_byx: NDArray[Any]) -> None:
         path = object_path(self.home, key, self.array)
         try:
             try:
-                shard.read_window(self.waiting.get(path, path), self.layout, self.window, out_byx)
+                shard.read_window(self.waiting.get(path, path), self.layout, self.window, out_byx, self.bands)
             except FileNotFoundError:
                 if path not in self.waiting:
                     raise
-                shard.read_window(path, self.layout, self.window, out_byx)  # it has taken its place meanwhile
+                shard.read_window(path, self.layout, self.window, out_byx, self.bands)  # it has taken its place meanwhile
         except (OSError, shard.TornShardError) as error:
             told = "it is missing" if isinstance(error, FileNotFoundError) else str(error)
             raise StoreError(

@@ -7,7 +7,7 @@ Arrays are (band, y, x).
 
 import os
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -153,7 +153,9 @@ def _scratch(length: int) -> Bytes:
     return buffer
 
 
-def read_window(path: StorePath, layout: ShardLayout, window: Window, out_byx: NDArray[Any]) -> None:
+def read_window(
+    path: StorePath, layout: ShardLayout, window: Window, out_byx: NDArray[Any], bands: Sequence[int] | None = None
+) -> None:
     """Fill `out_byx` with the scene's pixels in the window; only the chunks it touches are read.
 
     Args:
@@ -161,23 +163,25 @@ def read_window(path: StorePath, layout: ShardLayout, window: Window, out_byx: N
         layout: the cut it was written with.
         window: pixel rows and columns, step 1, not empty.
         out_byx: (band, rows, columns) of the layout's dtype.
+        bands: which bands of the scene, in the order wanted; all without it.
 
     Raises:
         FileNotFoundError: there is no such shard.
         TornShardError: a chunk is missing or fails its checksum.
     """
+    wanted = range(layout.shape[0]) if bands is None else bands
     rows, cols = (_touched(pixels, chunk) for pixels, chunk in zip(window, layout.chunk, strict=True))
     with _opened(path) as shard:
         index = _index_of(shard, int(np.prod(layout.counts))).reshape(*layout.counts, 2)
         runs = [
-            (band, row, index[band, row, cols.start : cols.stop]) for band in range(layout.shape[0]) for row in rows
+            (at, row, index[band, row, cols.start : cols.stop]) for at, band in enumerate(wanted) for row in rows
         ]
         blobs = shard.read([_span(run, shard.size) for _, _, run in runs])
         scratch_yx = np.empty(layout.chunk, layout.dtype)
-        for (band, row, run), blob in zip(runs, blobs, strict=True):
+        for (at, row, run), blob in zip(runs, blobs, strict=True):
             for col, packed in zip(cols, _cut(blob, run), strict=True):
                 _unpack(packed, scratch_yx)
-                _paste(scratch_yx, (row * layout.chunk[0], col * layout.chunk[1]), window, out_byx[band])
+                _paste(scratch_yx, (row * layout.chunk[0], col * layout.chunk[1]), window, out_byx[at])
 
 
 class _File:

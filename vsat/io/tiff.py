@@ -21,10 +21,11 @@ _SHORT, _LONG, _LONG8 = 3, 4, 16
 _SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 16: 8, 17: 8, 18: 8}
 _INTEGERS = {1: "B", _SHORT: "H", _LONG: "I", _LONG8: "Q"}
 _WIDTH, _HEIGHT, _BITS, _COMPRESSION, _SAMPLES, _ROWS_PER_STRIP = 256, 257, 258, 259, 277, 278
-_PREDICTOR, _TILE_WIDTH, _TILE_HEIGHT, _FORMAT = 317, 322, 323, 339
+_PLANAR, _PREDICTOR, _TILE_WIDTH, _TILE_HEIGHT, _FORMAT = 284, 317, 322, 323, 339
 _STRIPS, _TILES = (273, 279), (324, 325)  # tags of offsets and byte counts
 _DEFLATE = (8, 32946)
 _MAX_BLOCKS = 1 << 16
+_MAX_LEVELS = 12
 _MAX_TAG_BYTES = 1 << 20
 MAX_SIDE = 3660
 _MAX_BLOCK_SIDE = 4096
@@ -52,10 +53,10 @@ class HeaderError(ValueError):
 
 @dataclass(frozen=True)
 class Layout:
-    """What the first directory of a TIFF declares: one band, and where its blocks (tiles or strips) lie.
+    """What a directory of a TIFF declares: its pixels, and where its blocks (tiles or strips) lie.
 
     `offsets` and `sizes` are bytes, row by row; `end` is where the header ends; `geo` are the tags of georeference and
-    nodata as (tag, type, count, bytes).
+    nodata as (tag, type, count, bytes); `samples` are the bands, which lie pixel by pixel.
     """
 
     height: int
@@ -70,6 +71,7 @@ class Layout:
     sizes: tuple[int, ...]
     end: int
     geo: tuple[tuple[int, int, int, bytes], ...]
+    samples: int = 1
 
     @property
     def across(self) -> int:
@@ -101,13 +103,47 @@ def read_layout(head: bytes, total: int) -> Layout:
         HeaderError: more of the file is needed.
         MalformedError: not a TIFF, not one band of int16 or uint8, or sizes that HLS does not have.
     """
-    tags, geo, end = _directory(head, total)
+    tags, geo, end, _ = _directory(head, total)
+    return _layout(head, total, tags, geo, end, samples=1)
+
+
+def read_levels(head: bytes, total: int, *, samples: int = 1) -> tuple[Layout, ...]:
+    """The layouts of a TIFF's directories: full resolution first, then its overviews, each smaller than the one before.
+
+    Args:
+        head: the file's first bytes.
+        total: bytes of the file.
+        samples: bands that it must have, interleaved by pixel.
+
+    Raises:
+        HeaderError: more of the file is needed.
+        MalformedError: as in `read_layout`; or a directory that is no overview.
+    """
+    levels: list[Layout] = []
+    following = None
+    while following != 0:
+        tags, geo, end, following = _directory(head, total, following)
+        level = _layout(head, total, tags, geo, end, samples=samples)
+        if levels and not (level.height < levels[-1].height or level.width < levels[-1].width):
+            raise MalformedError(f"an overview of {level.height} x {level.width} pixels")
+        levels.append(level)
+        if len(levels) > _MAX_LEVELS:
+            raise MalformedError(f"more than {_MAX_LEVELS} directories")
+    return tuple(levels)
+
+
+def _layout(
+    head: bytes, total: int, tags: _Tags, geo: tuple[tuple[int, int, int, bytes], ...], end: int, *, samples: int
+) -> Layout:
     order = "<" if head.startswith(b"II") else ">"
     kinds = {(16, 2): "i2", (8, 1): "u1"}
-    declared = (_one(tags, _BITS, 1), _one(tags, _FORMAT, 1))
-    if _one(tags, _SAMPLES, 1) != 1 or declared not in kinds:
-        kind = f"{_one(tags, _SAMPLES, 1)} band(s) of {declared[0]} bits, sample format {declared[1]}"
-        raise MalformedError(f"{kind}; wanted one band of int16 or uint8")
+    bits, forms = tags.get(_BITS, (1,)), tags.get(_FORMAT, (1,) * samples)
+    declared = (bits[0], forms[0])
+    if _one(tags, _SAMPLES, 1) != samples or declared not in kinds or {len(bits), len(forms)} != {samples}:
+        kind = f"{_one(tags, _SAMPLES, 1)} band(s) of {bits[0]} bits, sample format {forms[0]}"
+        raise MalformedError(f"{kind}; wanted {'one band' if samples == 1 else f'{samples} bands'} of int16 or uint8")
+    if len(set(bits)) + len(set(forms)) != 2 or _one(tags, _PLANAR, 1) != 1:
+        raise MalformedError("bands of several types, or not interleaved by pixel")
     height, width = _one(tags, _HEIGHT), _one(tags, _WIDTH)
     if not (0 < height <= MAX_SIDE and 0 < width <= MAX_SIDE):
         raise MalformedError(f"{height} x {width} pixels; a tile has at most {MAX_SIDE} x {MAX_SIDE}")
@@ -119,7 +155,7 @@ def read_layout(head: bytes, total: int) -> Layout:
     offsets, sizes = (tags.get(tag, ()) for tag in (_TILES if tiled else _STRIPS))
     layout = Layout(
         height, width, block_height, block_width, tiled, np.dtype(order + kinds[declared]),
-        _one(tags, _COMPRESSION, 1), _one(tags, _PREDICTOR, 1), offsets, sizes, end, geo,
+        _one(tags, _COMPRESSION, 1), _one(tags, _PREDICTOR, 1), offsets, sizes, end, geo, samples,
     )  # fmt: skip
     _check_blocks(layout, total)
     return layout
@@ -135,7 +171,7 @@ def decode(
         index: of the block.
         payload: its bytes.
         window: rows and columns of the file that `dst_yx` stands for; they may begin below 0 and end behind the file.
-        dst_yx: C-contiguous array of the window's shape, int16 or uint8.
+        dst_yx: C-contiguous array of the window's shape, int16 or uint8; of several samples (y, x, sample).
 
     Raises:
         MalformedError: the block does not inflate to its full size with a right checksum.
@@ -143,15 +179,18 @@ def decode(
     rows, cols = window
     top, left = index // layout.across * layout.block_height, index % layout.across * layout.block_width
     height = layout.block_height if layout.tiled else min(layout.block_height, layout.height - top)
-    wanted = height * layout.block_width * layout.dtype.itemsize
+    wanted = height * layout.block_width * layout.samples * layout.dtype.itemsize
     raw = _inflate(payload, wanted) if layout.compression in _DEFLATE else payload
     if len(raw) != wanted:
         raise MalformedError(f"a block inflates to {len(raw)} bytes instead of {wanted}")
-    block_yx = np.frombuffer(raw, layout.dtype).reshape(height, layout.block_width)
+    bands = () if layout.samples == 1 else (layout.samples,)
+    block_yx = np.frombuffer(raw, layout.dtype).reshape(height, layout.block_width, *bands)
     block_yx = block_yx.astype(layout.dtype.newbyteorder("="), copy=False)
     y0, y1 = max(rows.start, top), min(rows.stop, top + height, layout.height)
     x0, x1 = max(cols.start, left), min(cols.stop, left + layout.block_width, layout.width)
-    if layout.predictor == 2:
+    if layout.predictor == 2 and bands:
+        block_yx = np.cumsum(block_yx, axis=1, dtype=block_yx.dtype)  # wraps as the type does
+    elif layout.predictor == 2:
         _integrate(block_yx, y0 - top, y1 - top, x0 - left, x1 - left, dst_yx, y0 - rows.start, x0 - cols.start)
         return
     part_yx = block_yx[y0 - top : y1 - top, x0 - left : x1 - left]
@@ -213,7 +252,7 @@ def _check_blocks(layout: Layout, total: int) -> None:
     count = layout.across * -(-layout.height // layout.block_height)
     if count > _MAX_BLOCKS or len(layout.offsets) != count or len(layout.sizes) != count:
         raise MalformedError(f"{len(layout.offsets)} block offsets, {len(layout.sizes)} sizes, {count} blocks")
-    most = layout.block_height * layout.block_width * layout.dtype.itemsize * 2 + 4096
+    most = layout.block_height * layout.block_width * layout.samples * layout.dtype.itemsize * 2 + 4096
     for offset, size in zip(layout.offsets, layout.sizes, strict=True):
         if size <= 0 or size > most or offset <= 0 or offset + size > total:
             raise MalformedError(f"a block of {size} bytes at {offset} in a file of {total}")
@@ -226,13 +265,19 @@ def _one(tags: _Tags, tag: int, default: int | None = None) -> int:
     return values[0]
 
 
-def _directory(head: bytes, total: int) -> tuple[_Tags, tuple[tuple[int, int, int, bytes], ...], int]:
-    """Integer tags of the first directory, its georeference, and where the last byte of all its tags lies."""
+def _directory(
+    head: bytes, total: int, start: int | None = None
+) -> tuple[_Tags, tuple[tuple[int, int, int, bytes], ...], int, int]:
+    """Integer tags of a directory, its georeference, where the last byte of all its tags lies, and where the next begins.
+
+    Without `start` it is the first directory; after the last one 0 follows.
+    """
     if head[:4] not in MAGIC:
         raise MalformedError("no TIFF")
     order, big = ("<" if head.startswith(b"II") else ">"), b"+" in head[2:4]
     counter, word, inline = ("Q", "Q", 8) if big else ("H", "I", 4)
-    (start,) = _unpack(head, total, order + word, 8 if big else 4)
+    if start is None:
+        (start,) = _unpack(head, total, order + word, 8 if big else 4)
     (count,) = _unpack(head, total, order + counter, start)
     if not 0 < count <= 512:
         raise MalformedError(f"a directory of {count} tags")
@@ -256,7 +301,8 @@ def _directory(head: bytes, total: int) -> tuple[_Tags, tuple[tuple[int, int, in
         if tag in _GEO:
             _unpack(head, total, f"{size}x", at)
             geo.append((tag, kind, length, head[at : at + size]))
-    return tags, tuple(geo), end
+    (following,) = _unpack(head, total, order + word, first + count * step)
+    return tags, tuple(geo), end, following
 
 
 def _unpack(head: bytes, total: int, pattern: str, at: int) -> tuple[int, ...]:
