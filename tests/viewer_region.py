@@ -7,7 +7,6 @@ from datetime import date
 from pathlib import Path
 
 from regions import write_archive, write_region
-
 from vsat.config import Region, load_region
 from vsat.stages.nightly import nightly
 

@@ -11,7 +11,7 @@ import typer
 
 from vsat.errors import ExitCode, InputError, VsatError
 from vsat.learning import evaluate, fill, sample, train
-from vsat.operating import doctor, down, up
+from vsat.operating import doctor, down, serve, up
 from vsat.promoting import app as models
 from vsat.terminal import (
     AsOf,
@@ -258,6 +258,7 @@ def demo(region: RegionFile = "regions/demo.yaml", as_json: Json = False) -> Non
 
 app.command(epilog="Example: vsat up regions/demo.yaml --detach, then open the address it prints")(up)
 app.command(epilog="Example: vsat down")(down)
+app.command(epilog="Example: vsat serve regions/demo.yaml, then open the address it prints")(serve)
 app.command(epilog="Example: vsat doctor regions/demo.yaml")(doctor)
 
 

@@ -8,6 +8,8 @@ from pathlib import Path
 
 from vsat.errors import InputError
 
+VIEWER_PORT = 4300  # on 127.0.0.1, unless another is asked for
+
 
 @dataclass(frozen=True)
 class Settings:

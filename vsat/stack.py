@@ -1,4 +1,4 @@
-"""The local stack of `vsat up`: Prefect server, worker and deployments as child processes, all on 127.0.0.1.
+"""The local stack of `vsat up`: Prefect server, worker, deployments and viewer as child processes, all on 127.0.0.1.
 
 Everything of a stack lies in its folder: `auth` (the server's name and password, readable by its owner alone),
 `profiles.toml` (the same and the address, for `prefect` commands), `up.json` while it runs, `prefect/`, `logs/`.
@@ -23,6 +23,7 @@ import requests
 from vsat.errors import InputError, StoreError, VsatError
 from vsat.io.ledger import lease
 from vsat.processes import Part, Watched, end_marked, running
+from vsat.settings import VIEWER_PORT
 
 POOL = "vsat"
 MARK = "VSAT_STACK"  # in the environment of every process of a stack: its folder
@@ -39,6 +40,7 @@ class Addresses:
 
     ui: str
     api: str
+    viewer: str
     log_folder: Path
     profiles: Path
     environment: dict[str, str] = field(repr=False)
@@ -51,22 +53,24 @@ def stack(
     folder: Path,
     *,
     port: int = 4200,
+    viewer_port: int = VIEWER_PORT,
     every_s: int | None = None,
     postgres: str | None = None,
 ) -> Iterator[Addresses]:
-    """A running server and worker with the deployments of every region; all end with the block or this process.
+    """A running server, worker and viewer with the deployments of every region; all end with the block or this process.
 
     Args:
         regions: region files; each gets its deployments, named after it.
         folder: Prefect's home, the secret and the logs go here.
         port: of the server on 127.0.0.1; 0 takes a free one.
+        viewer_port: the same of the viewer.
         every_s: run nightly every so many seconds instead of once a night.
         postgres: URL of the server's database, without a password; by default VSAT_POSTGRES, else SQLite in `folder`.
 
     Raises:
         InputError: a URL with a password in it, or a secret that others can read.
         StoreError: a stack runs in this folder already.
-        VsatError: the port is taken, or the server or a deployment did not come up; the message names the log.
+        VsatError: a port is taken, or the server, the viewer or a deployment did not come up; the message names the log.
     """
     folder = folder.resolve()
     logs = folder / "logs"
@@ -74,9 +78,9 @@ def stack(
     logs.mkdir(exist_ok=True)
     with lease(folder, "up"), ExitStack() as ending:
         end_marked(MARK, str(folder))  # flow runs that have outlived a stack that was killed
-        port = _checked_port(port)
-        api = f"http://127.0.0.1:{port}/api"
-        environment = _environment(folder, api, _secret(folder))
+        port, viewer_port = _checked_port(port), _checked_port(viewer_port, "--viewer-port")
+        api, viewer = f"http://127.0.0.1:{port}/api", f"http://127.0.0.1:{viewer_port}"
+        environment = _environment(folder, api, _secret(folder)) | {"VSAT_VIEWER_URL": viewer}
         database = database_url(postgres, os.environ)
         store = {"PREFECT_SERVER_DATABASE_CONNECTION_URL": database} if database else {}
         prefect = (sys.executable, "-m", "prefect", "--no-prompt")
@@ -84,18 +88,25 @@ def stack(
         server = ending.enter_context(
             running(Part("the server", serve, environment | store, logs / "server.log", takes_all=True))
         )
-        _wait_for(f"{api}/health", server)
+        files = [str(path.resolve()) for path in regions]
+        show = (sys.executable, "-m", "vsat.cli", "serve", *files, "--port", str(viewer_port))
+        # what the viewer answers on the network needs none of the server's secrets
+        shown = {name: value for name, value in environment.items() if not name.startswith("PREFECT_")}
+        page = ending.enter_context(running(Part("the viewer", show, shown, logs / "viewer.log", takes_all=True)))
+        _wait_for(f"{api}/health", server, "the Prefect server")
         interval = ["--every-s", str(every_s)] if every_s else []
-        deploy = [sys.executable, "-m", "flows.deploy", *interval, *(str(path.resolve()) for path in regions)]
+        deploy = [sys.executable, "-m", "flows.deploy", *interval, *files]
         _run(deploy, logs / "deploy.log", environment)
         # this server and its worker are the only ones here: what it takes for running has died with those before
         _run([sys.executable, "-m", "flows.resume"], logs / "deploy.log", environment)
         work = (*prefect, "worker", "start", "--pool", POOL)
         worker = ending.enter_context(running(Part("the worker", work, environment, logs / "worker.log")))
+        _wait_for(f"{viewer}/api/regions", page, "the viewer")
         profiles = _write_profile(folder, api, environment["PREFECT_API_AUTH_STRING"])
-        _write(folder / UP, json.dumps({"ui": api.removesuffix("/api"), "api": api}))
+        ui = api.removesuffix("/api")
+        _write(folder / UP, json.dumps({"ui": ui, "api": api, "viewer": viewer}))
         ending.callback((folder / UP).unlink, missing_ok=True)
-        yield Addresses(api.removesuffix("/api"), api, logs, profiles, environment, (server, worker))
+        yield Addresses(ui, api, viewer, logs, profiles, environment, (server, worker, page))
 
 
 def bring_down(folder: Path) -> int:
@@ -151,7 +162,7 @@ def detach(arguments: Sequence[str], folder: Path) -> dict[str, str]:
 
 
 def read_up(folder: Path) -> dict[str, str] | None:
-    """`ui` and `api` of the stack in `folder`, None where none has come up or it was ended."""
+    """`ui`, `api` and `viewer` of the stack in `folder`, None where none has come up or it was ended."""
     try:
         found: dict[str, str] = json.loads((folder / UP).read_text("utf-8"))
     except (OSError, ValueError):
@@ -199,13 +210,13 @@ def _holder(folder: Path) -> int | None:
         return int(text) if text.isdigit() else None
 
 
-def _checked_port(port: int) -> int:
+def _checked_port(port: int, option: str = "--port") -> int:
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind(("127.0.0.1", port))
         except OSError as error:
-            step = "stop what listens there (vsat down, if it is a stack), or give another with --port"
+            step = f"stop what listens there (vsat down, if it is a stack), or give another with {option}"
             raise VsatError(f"port {port} is taken", place="127.0.0.1", next_step=step) from error
         return int(probe.getsockname()[1])
 
@@ -267,7 +278,7 @@ def _environment(folder: Path, api: str, auth: str) -> dict[str, str]:
     }
 
 
-def _wait_for(url: str, server: Watched) -> None:
+def _wait_for(url: str, server: Watched, name: str) -> None:
     deadline = time.monotonic() + START_S
     while time.monotonic() < deadline and server.process.poll() is None:
         try:
@@ -277,7 +288,7 @@ def _wait_for(url: str, server: Watched) -> None:
             pass
         time.sleep(0.3)
     place = str(server.part.log)
-    raise VsatError("the Prefect server did not come up", place=place, next_step="read the end of that log")
+    raise VsatError(f"{name} did not come up", place=place, next_step="read the end of that log")
 
 
 def _run(command: Sequence[str], log: Path, environment: dict[str, str]) -> None:

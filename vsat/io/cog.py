@@ -180,4 +180,4 @@ def _levels(file: _File | _Object, samples: int) -> tuple[Layout, ...]:
 
 
 def _is_inside(layout: Layout, rows: slice, cols: slice) -> bool:
-    return 0 <= rows.start < rows.stop <= layout.height and 0 <= cols.start < cols.stop <= layout.width
+    return bool(0 <= rows.start < rows.stop <= layout.height and 0 <= cols.start < cols.stop <= layout.width)

@@ -214,7 +214,9 @@ class _Reading:
             except FileNotFoundError:
                 if path not in self.waiting:
                     raise
-                shard.read_window(path, self.layout, self.window, out_byx, self.bands)  # it has taken its place meanwhile
+                shard.read_window(
+                    path, self.layout, self.window, out_byx, self.bands
+                )  # it has taken its place meanwhile
         except (OSError, shard.TornShardError) as error:
             told = "it is missing" if isinstance(error, FileNotFoundError) else str(error)
             raise StoreError(

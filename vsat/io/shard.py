@@ -173,9 +173,7 @@ def read_window(
     rows, cols = (_touched(pixels, chunk) for pixels, chunk in zip(window, layout.chunk, strict=True))
     with _opened(path) as shard:
         index = _index_of(shard, int(np.prod(layout.counts))).reshape(*layout.counts, 2)
-        runs = [
-            (at, row, index[band, row, cols.start : cols.stop]) for at, band in enumerate(wanted) for row in rows
-        ]
+        runs = [(at, row, index[band, row, cols.start : cols.stop]) for at, band in enumerate(wanted) for row in rows]
         blobs = shard.read([_span(run, shard.size) for _, _, run in runs])
         scratch_yx = np.empty(layout.chunk, layout.dtype)
         for (at, row, run), blob in zip(runs, blobs, strict=True):

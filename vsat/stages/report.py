@@ -5,10 +5,12 @@ Axes: b bands, y, x pixels.
 
 import base64
 import io
+import json
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -105,7 +107,7 @@ class RunReport:
 
 
 def write_report(region: Region, report: RunReport) -> StorePath:
-    """The report lies in the region's folder as Markdown, `reports/<verb>-<day>.md`; returns its path.
+    """The report lies in the region's folder as Markdown, `reports/<verb>-<day>.md`, and as JSON beside; returns its path.
 
     Raises:
         StoreError: it cannot be written; DiskFull where there is no room.
@@ -113,6 +115,7 @@ def write_report(region: Region, report: RunReport) -> StorePath:
     path = region.home / "reports" / f"{report.verb}-{report.day}.md"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        write_file(path.with_suffix(".json"), [json.dumps(_told_plain(report), indent=1, sort_keys=True).encode()])
         write_file(path, [markdown(region, report).encode()])
     except OSError as error:
         raise unwritable(error, path.name, path) from error
@@ -125,6 +128,24 @@ def write_last_report(region: Region, report: RunReport) -> None:
         write_report(region, report)
     except VsatError as other:
         log.warning("%s: no report: %s", region.name, other)
+
+
+def last_report(region: Region, verb: str) -> dict[str, Any] | None:
+    """What the last run of a verb did, as plain values: day, outcome, exit_code, message, notes, counts; None if none ran.
+
+    Raises:
+        StoreError: the report is there and cannot be read.
+    """
+    found = max((region.home / "reports").glob(f"{verb}-*.json"), key=lambda path: path.name, default=None)
+    if found is None:
+        return None
+    path = region.home / "reports" / found.name
+    try:
+        told: dict[str, Any] = json.loads(path.read_bytes())
+    except (OSError, ValueError) as error:
+        step = f"remove it; the next {verb} writes one"
+        raise StoreError("a report cannot be read", place=str(path), next_step=step) from error
+    return told
 
 
 def markdown(region: Region, report: RunReport) -> str:
@@ -162,6 +183,20 @@ def before_after(region: Region, key: str) -> str:
     after = _virtual(region, tile, date.fromisoformat(day))
     gap = np.full((after.shape[0], 6, 3), 255, np.uint8)
     return _png_uri(np.concatenate([before, gap, after], axis=1) if before is not None else after)
+
+
+def _told_plain(report: RunReport) -> dict[str, Any]:
+    """The report in numbers and words, for programs."""
+    fetch, made = report.fetch, report.generate
+    counts = {"scenes_fetched": fetch.fetched, "scenes_already": fetch.already, "scenes_failed": fetch.failed,
+              "scenes_unusable": fetch.unusable, "scenes": fetch.scenes} if fetch else {}  # fmt: skip
+    if made:
+        counts |= {"images_made": len(made.images), "images_kept": made.kept, "images_failed": len(made.failed),
+                   "images_without_context": len(made.without_context)}  # fmt: skip
+    return {
+        "verb": report.verb, "region": report.region, "day": report.day, "exit_code": int(report.exit_code),
+        "outcome": OUTCOMES[report.exit_code], "message": report.message, "notes": list(report.notes), "counts": counts,
+    }  # fmt: skip
 
 
 def _fetch_lines(report: FetchReport) -> list[str]:

@@ -12,6 +12,7 @@ from starlette.responses import Response
 import vsat
 from vsat.config import Region
 from vsat.settings import Settings
+from vsat.viewer import files, stac_routes
 from vsat.viewer import regions as region_routes
 from vsat.viewer.guard import Guard
 from vsat.viewer.holdings import Shelves
@@ -37,7 +38,8 @@ def create_app(regions: Sequence[Region], *, hosts: Sequence[str] | None = None,
     """
     app = FastAPI(title="vsat viewer", version=vsat.__version__, openapi_url=None, docs_url=None, redoc_url=None)
     app.state.shelves = Shelves(regions, threads or Settings.from_environment().workers)
-    app.include_router(region_routes.router)
+    for routes in (region_routes, stac_routes, files):
+        app.include_router(routes.router)
     _add_page(app)
     _add_documentation(app)
     add_handlers(app)

@@ -36,6 +36,7 @@ class Guard:
         self._app, self._hosts = app, LOOPBACK | {name.lower() for name in hosts}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve a request, or refuse it."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
@@ -46,23 +47,23 @@ class Guard:
                 MutableHeaders(scope=message).update(HEADERS)
             await send(message)
 
-        length = headers.get("content-length", "0")
         if _name(headers.get("host", "")) not in self._hosts:
             detail = "the Host header names another server; VSAT_VIEWER_HOSTS lists the names that this one goes by"
             await _refuse(scope, sending, 403, detail)
         elif len(scope.get("query_string", b"")) > MOST_QUERY:
             await _refuse(scope, sending, 413, f"a query has at most {MOST_QUERY} characters")
-        elif not length.isdigit() or int(length) > MOST_BODY:
-            await _refuse(scope, sending, 413, f"a request brings at most {MOST_BODY} bytes")
-        elif (whole := await _body(receive) if scope["method"] in ("POST", "PUT", "PATCH") else b"") is None:
+        elif (body := await _body(scope["method"], headers, receive)) is None:
             await _refuse(scope, sending, 413, f"a request brings at most {MOST_BODY} bytes")
         else:
-            await self._app(scope, _once(whole, receive), sending)
+            await self._app(scope, _once(body, receive), sending)
 
 
-async def _body(receive: Receive) -> bytes | None:
-    """All of the body; None if it is too large, whatever its header says."""
-    parts, size, more = [], 0, True
+async def _body(method: str, headers: Headers, receive: Receive) -> bytes | None:
+    """All of the body; None if it is too large, by its header or in fact."""
+    length = headers.get("content-length", "0")
+    if not length.isdigit() or int(length[:20]) > MOST_BODY:
+        return None
+    parts, size, more = [], 0, method not in ("GET", "HEAD", "OPTIONS")
     while more:
         message = await receive()
         if message["type"] != "http.request":

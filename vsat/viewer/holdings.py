@@ -2,13 +2,14 @@
 
 import hashlib
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import date
 from functools import cached_property
 from pathlib import Path
 from threading import Lock
+from typing import Any, TypeVar
 
 from vsat.config import Region
 from vsat.core.grid import TileGrid
@@ -19,6 +20,7 @@ from vsat.objects import ObjectPath, StorePath
 from vsat.stages.generate import KIND, folder_of
 from vsat.viewer.problems import not_found
 
+Made = TypeVar("Made")
 REMOTE_S = 10.0  # a ledger in a bucket does not say cheaply whether it has changed: it is read again after that long
 
 
@@ -122,7 +124,9 @@ class Shelf:
 
     def __init__(self, region: Region, pool: ThreadPoolExecutor) -> None:
         self.region, self.pool = region, pool
-        self._lock, self._mark, self._held = Lock(), (object(),), Holdings((), ())
+        self._lock, self._held = Lock(), Holdings((), ())
+        self._mark: tuple[object, ...] = (object(),)  # no mark of a ledger
+        self._made: dict[str, Any] = {}
 
     @property
     def name(self) -> str:
@@ -144,12 +148,17 @@ class Shelf:
         mark = _mark(ledger_path(self.region.home))
         with self._lock:
             if mark != self._mark:
-                self._held, self._mark = _read(self.region, self.grids), mark
+                self._held, self._mark, self._made = _read(self.region, self.grids), mark, {}
             return self._held
 
-    def state(self) -> tuple[object, ...]:
-        """Changes when the holdings do: for who keeps something made of them."""
-        return _mark(ledger_path(self.region.home))
+    def remembered(self, name: str, make: Callable[[], Made]) -> Made:
+        """What `make` makes of the holdings, made once for as long as they stay as they are."""
+        self.holdings()
+        made = self._made
+        if name not in made:
+            made[name] = make()
+        found: Made = made[name]
+        return found
 
 
 class Shelves:

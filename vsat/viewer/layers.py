@@ -60,7 +60,11 @@ def scale_of(layer: str, show: str) -> Scale | None:
         raise Refused(422, f"layer {layer} shows one band or index: {', '.join((*BANDS, *INDICES))}")
     if show not in INDICES and show not in BANDS:
         raise Refused(422, f"{show!r} is nothing to show; there are {', '.join((*COMPOSITES, *INDICES, *BANDS))}")
-    is_index, unit = show in INDICES, unit_of(show)
+    return _scale(layer, show, is_index=show in INDICES)
+
+
+def _scale(layer: str, show: str, *, is_index: bool) -> Scale:
+    unit = unit_of(show)
     match layer:
         case "sd":
             return Scale(unit, 0, 0.2 if is_index else 0.08, "magma")

@@ -12,7 +12,9 @@ from vsat.core.tiles import to_metres
 HALF_M = pi * 6378137.0  # half of the square world, metres at the equator
 TILE_PX = 256
 MOST_ZOOM = 20
-_STEP = 16  # places between are interpolated: UTM and Mercator bend against each other by less than .03 of a pixel there
+_STEP = (
+    16  # places between are interpolated: UTM and Mercator bend against each other by less than .03 of a pixel there
+)
 _WIDE_M = 2e6  # a wider view reaches beyond the zone, where its metres are no longer numbers: each pixel by itself
 _ZONE_DEG = 12.0  # tiles reach some degrees over their zone's border, near the poles most
 

@@ -140,22 +140,21 @@ class _Seen:
             return self._shown(window.observed(self._sources.looks[tile], bands), bands), window.nowhere
         if image is None:
             return np.full_like(self._values_byx, np.nan), window.nowhere
-        if asked.layer == "age":
-            return window.age(image)[None], window.nowhere
         origin_yx = window.origin(image)
-        prior_yx = origin_yx == PRIOR
-        if asked.layer == "origin":
-            return np.where(origin_yx == NONE, np.nan, origin_yx).astype(np.float32)[None], window.nowhere
+        if asked.layer in ("age", "origin"):
+            classes_yx = np.where(origin_yx == NONE, np.nan, origin_yx).astype(np.float32)
+            return (window.age(image) if asked.layer == "age" else classes_yx)[None], window.nowhere
         refl_byx = window.reflectance(image, bands)
-        if asked.layer == "sd":
-            sd_byx = window.reflectance(image, bands, sd=True)
-            shown = index_sd(asked.show, refl_byx, sd_byx, bands)[None] if asked.show in INDICES else sd_byx
-            return shown, prior_yx
         if asked.layer == "difference":
             looks = self._sources.looks.get(tile, [])
             seen_byx = window.observed(looks, bands) if looks else np.full_like(refl_byx, np.nan)
             return self._shown(refl_byx, bands) - self._shown(seen_byx, bands), window.nowhere
-        return self._shown(refl_byx, bands), prior_yx
+        if asked.layer == "sd":
+            sd_byx = window.reflectance(image, bands, sd=True)
+            shown_byx = index_sd(asked.show, refl_byx, sd_byx, bands)[None] if asked.show in INDICES else sd_byx
+        else:
+            shown_byx = self._shown(refl_byx, bands)
+        return shown_byx, origin_yx == PRIOR
 
     def _shown(self, refl_byx: Floats, bands: Sequence[str]) -> Floats:
         return index(self._asked.show, refl_byx, bands)[None] if self._asked.show in INDICES else refl_byx

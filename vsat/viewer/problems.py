@@ -81,7 +81,9 @@ def add_handlers(app: FastAPI) -> None:
         status = 422 if isinstance(error, InputError) else 503
         if status == 503:
             log.error("%s: %s", request.url.path, error)
-            return _response(request, status, f"{error.problem}; {error.next_step}")  # the place is this machine's affair
+            return _response(
+                request, status, f"{error.problem}; {error.next_step}"
+            )  # the place is this machine's affair
         return _response(request, status, str(error))
 
     app.add_exception_handler(Refused, refused)

@@ -5,12 +5,29 @@ from datetime import date
 from typing import Annotated, Any, Literal
 
 import antimeridian
+import shapely
 from fastapi import APIRouter, Depends, Query, Request
-from shapely.geometry import MultiPolygon
 from starlette.responses import Response
 
 from vsat.viewer import answers
-from vsat.viewer.asked import Column, Day, End, Latitude, Longitude, RegionId, Row, Start, Zoom, day_of, stretch_of
+from vsat.viewer.animation import MOST_PX, frame_view, frames_of, gif
+from vsat.viewer.area import AreaRequest, statistics
+from vsat.viewer.area import as_csv as area_csv
+from vsat.viewer.asked import (
+    Box,
+    Column,
+    Day,
+    End,
+    Latitude,
+    Longitude,
+    RegionId,
+    Row,
+    Start,
+    Zoom,
+    box_of,
+    day_of,
+    stretch_of,
+)
 from vsat.viewer.holdings import Holdings, Image, Shelf
 from vsat.viewer.layers import Layer, Quantity, Show, legend
 from vsat.viewer.mercator import tile_view
@@ -19,6 +36,7 @@ from vsat.viewer.problems import Refused
 from vsat.viewer.problems import answers as told
 from vsat.viewer.sending import as_json, attachment, kept
 from vsat.viewer.series import as_csv, series, spot_of
+from vsat.viewer.status import status
 
 router = APIRouter(prefix="/api/regions", tags=["regions"])
 PNG: dict[str, Any] = {"content": {"image/png": {"schema": {"type": "string", "format": "binary"}}}}
@@ -102,6 +120,62 @@ def series_of(
     return as_json(found)
 
 
+@router.post(
+    "/{region}/statistics",
+    responses={200: {"model": answers.Statistics, "content": CSV}, **told(404, 413, 422, 503)},
+)
+def statistics_of(
+    shelf: OfRegion, area: AreaRequest,
+    format: Annotated[Literal["json", "csv"], Query(description="csv gives a table to save")] = "json",
+) -> Response:  # fmt: skip
+    """An area through time: mean and spread of its pixels on each date, and two bounds of what the mean may be off by.
+
+    `sd` takes all pixels' errors for one, `sd_independent` takes no two to have to do with each other; the truth lies
+    between, for an area of some fields near the first.
+    """
+    first, last = stretch_of(area.start, area.end)
+    found = statistics(shelf, shelf.holdings(), area, first, last)
+    if format == "csv":
+        return attachment(area_csv(found), f"{shelf.name}-area-{area.show}.csv")
+    return as_json(found)
+
+
+@router.get(
+    "/{region}/animation.gif",
+    responses={
+        200: {
+            "description": "the animation",
+            "content": {"image/gif": {"schema": {"type": "string", "format": "binary"}}},
+        },
+        **told(404, 422, 503),
+    },
+    response_class=Response,
+)
+def animation_of(
+    request: Request, shelf: OfRegion, show: Show = "true-colour", start: Start = None, end: End = None, bbox: Box = None,
+    width: Annotated[int, Query(ge=64, le=MOST_PX, description="pixels")] = 512,
+) -> Response:  # fmt: skip
+    """The virtual images from `start` to `end` as a GIF, the date written on each.
+
+    Of more than 120 dates, or fewer where the picture is large, some are left out evenly; `X-Vsat-Frames` says how many.
+    """
+    first, last = stretch_of(start, end)
+    held = shelf.holdings()
+    west, south, east, north = box_of(bbox) if bbox else bounds(shelf)
+    view = frame_view((west, south, east, north), width)
+    days, count = frames_of(held, view, first, last)
+    digest = " ".join(image.digest for day in days for image in held.by_day[day].values())
+    response = kept(request, digest, lambda: gif(shelf, held, show, view, days), "image/gif")
+    response.headers["X-Vsat-Frames"] = f"{len(days)} of {count}"
+    return response
+
+
+@router.get("/{region}/status", responses={200: {"model": answers.Status}, **told(404, 422, 503)})
+def status_of(shelf: OfRegion) -> Response:
+    """The grid of tiles and dates, what is stale or missing in it, and what the last night did."""
+    return as_json(status(shelf, shelf.holdings()))
+
+
 def summary(shelf: Shelf, held: Holdings) -> dict[str, Any]:
     """A region in the list."""
     days = list(held.by_day)
@@ -117,9 +191,7 @@ def bounds(shelf: Shelf) -> list[float]:
     area = shelf.region.area
     if area.bbox:
         return list(area.bbox)
-    geometry = area.geometry()
-    parts = geometry if isinstance(geometry, MultiPolygon) else MultiPolygon([geometry])
-    return [float(value) for value in antimeridian.bbox(parts)]
+    return [float(value) for value in antimeridian.bbox(shapely.MultiPolygon(shapely.get_parts(area.geometry())))]
 
 
 def _date(day: date, images: Sequence[Image]) -> dict[str, Any]:

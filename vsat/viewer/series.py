@@ -105,17 +105,17 @@ def why_masked(fmask: int, region: Region) -> str | None:
     return next((word for bit, word in reasons if fmask & bit), None)
 
 
-def _observed(
-    shelf: Shelf, spot: Spot, looks: Sequence[Look], show: str, bands: Sequence[str]
-) -> list[dict[str, Any]]:
+def _observed(shelf: Shelf, spot: Spot, looks: Sequence[Look], show: str, bands: Sequence[str]) -> list[dict[str, Any]]:
     region, keys = shelf.region, [look.key for look in looks]
-    at = {"rows": slice(spot.row, spot.row + 1), "cols": slice(spot.col, spot.col + 1)}
-    fmask_t = read_array(region.home, spot.grid, keys, "fmask", **at)[:, 0, 0, 0]
+    rows, cols = slice(spot.row, spot.row + 1), slice(spot.col, spot.col + 1)
+    fmask_t = read_array(region.home, spot.grid, keys, "fmask", rows=rows, cols=cols)[:, 0, 0, 0]
     refl_tb = np.full((len(keys), len(bands)), FILL, np.int16)
     seen = np.flatnonzero(fmask_t != FMASK_FILL)
     own = [BANDS.index(band) for band in bands]
     wanted = [keys[t] for t in seen]
-    refl_tb[seen] = read_array(region.home, spot.grid, wanted, "reflectance", bands=own, **at)[..., 0, 0]
+    refl_tb[seen] = read_array(region.home, spot.grid, wanted, "reflectance", bands=own, rows=rows, cols=cols)[
+        ..., 0, 0
+    ]
     values = _rounded(_value(show, _scaled(refl_tb), bands))
     clear_t = clear(fmask_t, adjacent=region.cloud.adjacent, snow=region.cloud.snow) & (refl_tb != FILL).all(axis=1)
     return [
