@@ -36,7 +36,14 @@ def create_app(regions: Sequence[Region], *, hosts: Sequence[str] | None = None,
             VSAT_VIEWER_HOSTS lists, with commas.
         threads: how many read at once; by default VSAT_WORKERS, or the processors.
     """
-    app = FastAPI(title="vsat viewer", version=vsat.__version__, openapi_url=None, docs_url=None, redoc_url=None)
+    app = FastAPI(
+        title="vsat viewer",
+        version=vsat.__version__,
+        openapi_url=None,
+        docs_url=None,
+        redoc_url=None,
+        redirect_slashes=False,
+    )
     app.state.shelves = Shelves(regions, threads or Settings.from_environment().workers)
     for routes in (region_routes, stac_routes, files):
         app.include_router(routes.router)

@@ -18,7 +18,8 @@ from vsat.viewer.regions import OfRegion
 router = APIRouter(prefix="/files", tags=["files"])
 _PIECE = 1 << 20
 _RANGE = re.compile(r"bytes=(\d{0,18})-(\d{0,18})", re.ASCII)
-_BYTES: dict[str, Any] = {"content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}}
+_OTHER, _MEDIA = "application/octet-stream", {**TYPES, ".json": "application/geo+json"}
+_BYTES: dict[str, Any] = {"content": {media: {} for media in (*_MEDIA.values(), _OTHER)}}
 
 
 @router.head("/{region}/{tile}/{item}/{file}", include_in_schema=False)
@@ -90,4 +91,4 @@ def _pieces(source: ObjectPath | BinaryIO, start: int, stop: int) -> Iterator[by
 
 def _media(name: str) -> str:
     suffix = f".{name.rpartition('.')[2]}"
-    return {**TYPES, ".json": "application/geo+json"}.get(suffix, "application/octet-stream")
+    return _MEDIA.get(suffix, _OTHER)

@@ -1,5 +1,6 @@
 """Errors as problem JSON (RFC 9457): one shape for all, and never more than a reader may know."""
 
+import json
 import logging
 from typing import Any
 
@@ -7,7 +8,7 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
-from starlette.responses import JSONResponse
+from starlette.responses import Response
 
 from vsat.errors import InputError, VsatError
 
@@ -63,20 +64,20 @@ def answers(*statuses: int) -> dict[int | str, dict[str, Any]]:
 def add_handlers(app: FastAPI) -> None:
     """Every error of the app becomes problem JSON."""
 
-    def refused(request: Request, error: Exception) -> JSONResponse:
+    def refused(request: Request, error: Exception) -> Response:
         assert isinstance(error, Refused)
         return _response(request, error.status, error.detail, error.headers)
 
-    def http(request: Request, error: Exception) -> JSONResponse:
+    def http(request: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)
         return _response(request, error.status_code, str(error.detail), dict(error.headers or {}))
 
-    def invalid(request: Request, error: Exception) -> JSONResponse:
+    def invalid(request: Request, error: Exception) -> Response:
         assert isinstance(error, RequestValidationError)
         told = [f"{'.'.join(str(part) for part in one['loc'])}: {one['msg']}" for one in error.errors()[:5]]
         return _response(request, 422, "; ".join(told))
 
-    def vsat(request: Request, error: Exception) -> JSONResponse:
+    def vsat(request: Request, error: Exception) -> Response:
         assert isinstance(error, VsatError)
         status = 422 if isinstance(error, InputError) else 503
         if status == 503:
@@ -92,6 +93,7 @@ def add_handlers(app: FastAPI) -> None:
     app.add_exception_handler(VsatError, vsat)
 
 
-def _response(request: Request, status: int, detail: str, headers: dict[str, str] | None = None) -> JSONResponse:
-    body = problem_body(status, detail, request.url.path)
-    return JSONResponse(body, status, headers=headers, media_type=MEDIA)
+def _response(request: Request, status: int, detail: str, headers: dict[str, str] | None = None) -> Response:
+    # in ASCII: an address may hold what no encoding can say
+    body = json.dumps(problem_body(status, detail, request.scope["path"])).encode()
+    return Response(body, status, headers=headers, media_type=MEDIA)

@@ -79,7 +79,7 @@ def tile(
     request: Request, shelf: OfRegion, layer: Layer, date: Day, z: Zoom, x: Column, y: Row,
     show: Show = "true-colour",
     hatch: Annotated[bool, Query(description="hatching where a virtual value is prior only")] = True,
-    scale: Annotated[Literal[1, 2], Query(description="2 gives 512 pixels, for fine screens")] = 1,
+    scale: Annotated[int, Query(ge=1, le=2, description="2 gives 512 pixels, for fine screens")] = 1,
 ) -> Response:  # fmt: skip
     """A tile of the map, XYZ numbering in Web Mercator.
 

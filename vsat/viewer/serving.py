@@ -30,7 +30,7 @@ def region_files() -> list[Path]:
 
 
 def bound(host: str, port: int) -> socket.socket:
-    """A socket at this address; 0 takes a free port.
+    """A socket that listens at this address, so that who comes before all is ready waits; 0 takes a free port.
 
     Raises:
         VsatError: the port is taken, or the address is none of this machine's.
@@ -39,6 +39,7 @@ def bound(host: str, port: int) -> socket.socket:
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listener.bind((host, port))
+        listener.listen(MOST_CONNECTIONS)
     except (OSError, UnicodeError) as error:
         listener.close()
         step = "stop what listens there, or give another with --port"
