@@ -4,6 +4,7 @@ import csv
 import io
 import shutil
 from datetime import date
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -303,7 +304,7 @@ def test_the_animation_has_a_frame_per_date(client: TestClient) -> None:
         film.seek(number)
         frames.append(np.asarray(film.convert("RGB")))
     corner = [frame[-22:, :90] for frame in frames]  # where the date is written
-    assert all((one != other).any() for one, other in zip(corner, corner[1:], strict=False))
+    assert all((one != other).any() for one, other in pairwise(corner))
     part = client.get(
         f"{AT}/animation.gif?width=100&bbox=14.21,48.105,14.22,48.12&start={FINAL}&end=2023-06-01&show=ndvi"
     )
