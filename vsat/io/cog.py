@@ -24,6 +24,7 @@ from vsat.objects import ObjectPath, StorePath
 
 HEAD_BYTES = 32 << 10  # the header of a whole tile's COG has 6 kB
 KEPT = 4096  # headers, some 10 kB each
+_TURN = 64  # files that a thread reads before it takes others: a task costs as much as a read
 _STEP = "vsat verify, then generate again"
 
 
@@ -132,12 +133,12 @@ def read_pixel(paths: Sequence[StorePath], row: int, col: int, *, pool: ThreadPo
     Args:
         paths: COGs of one band on one grid.
         row, col: of the pixel.
-        pool: threads that read; the files are dealt out among them evenly.
+        pool: threads that read, some files at a time.
 
     Raises:
         StoreError: as `read_window`.
     """
-    turns = max(1, min(len(paths), getattr(pool, "_max_workers", 1)))
+    turns = max(1, len(paths) // _TURN)
     rows, cols = slice(row, row + 1), slice(col, col + 1)
 
     def some(turn: int) -> list[int]:

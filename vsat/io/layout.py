@@ -25,13 +25,14 @@ from vsat.io.zarr_json import Json, group_json, sharded_json, to_bytes, whole_ar
 from vsat.objects import ObjectPath, StorePath
 
 ARRAYS = ("reflectance", "fmask")
+CUBES = "cubes"
 DAYS = 366
 CHUNK = 256  # as HLS's own blocks
 
 
 def cubes_folder(home: StorePath) -> StorePath:
     """The folder of all cubes of a region."""
-    return home / "cubes"
+    return home / CUBES
 
 
 def store_folder(home: StorePath, tile: str, year: int) -> StorePath:
@@ -43,7 +44,8 @@ def object_path(home: StorePath, key: SceneKey, array: str) -> StorePath:
     """The one object of a scene in one of `ARRAYS`."""
     rest = ".0.0.0" if array == "reflectance" else ".0.0"
     name = f"c.{key.day.timetuple().tm_yday - 1}.{SENSORS.index(key.sensor)}{rest}"
-    return store_folder(home, key.tile, key.day.year) / array / name
+    # in one step, not by store_folder: the series of a pixel asks for thousands, and each step costs as much as a read
+    return home.joinpath(CUBES, key.tile, f"{key.day.year}.zarr", array, name)
 
 
 def shard_layout(grid: TileGrid, array: str) -> ShardLayout:

@@ -228,11 +228,11 @@ class _Reading:
 
 def _committed(home: StorePath, keys: Sequence[SceneKey], array: str) -> dict[StorePath, StorePath]:
     """Objects whose receipt is in the ledger but which have not taken their place yet: final path to waiting path."""
-    wanted = {object_path(home, key, array): key for key in keys}
-    folders = {path.parent for path in wanted}
+    folders = {store_folder(home, tile, year) / array for tile, year in {(key.tile, key.day.year) for key in keys}}
     waiting = {path for folder in folders for path in folder.glob(f"*{NEXT}")}
     if not waiting:
         return {}
+    wanted = {object_path(home, key, array): key for key in keys}
     with Ledger(ledger_path(home)) as ledger:
         receipts = [ledger.get(KIND, str(wanted[path])) for path in map(_final, waiting) if path in wanted]
     listed = {_waiting(home / path, digest) for receipt in receipts if receipt for path, digest in receipt.outputs}

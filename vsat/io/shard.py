@@ -25,7 +25,7 @@ _INDEX_DTYPE = np.dtype("<u8")
 Window = tuple[range, range]  # pixel rows, pixel columns
 Bytes = NDArray[np.uint8]  # the checksum takes arrays, no memoryviews
 _EMPTY = np.empty(0, np.uint8)
-_ABSENT = np.iinfo(np.uint64).max  # offset and length of a chunk that was not written
+_ABSENT = int(np.iinfo(np.uint64).max)  # offset and length of a chunk that was not written
 
 
 @dataclass(frozen=True)
@@ -173,7 +173,12 @@ def read_window(
     rows, cols = (_touched(pixels, chunk) for pixels, chunk in zip(window, layout.chunk, strict=True))
     with _opened(path) as shard:
         index = _index_of(shard, int(np.prod(layout.counts))).reshape(*layout.counts, 2)
-        runs = [(at, row, index[band, row, cols.start : cols.stop]) for at, band in enumerate(wanted) for row in rows]
+        # as plain numbers: for the one chunk of a pixel's series numpy would cost more than the read
+        runs = [
+            (at, row, index[band, row, cols.start : cols.stop].tolist())
+            for at, band in enumerate(wanted)
+            for row in rows
+        ]
         blobs = shard.read([_span(run, shard.size) for _, _, run in runs])
         scratch_yx = np.empty(layout.chunk, layout.dtype)
         for (at, row, run), blob in zip(runs, blobs, strict=True):
@@ -252,19 +257,19 @@ def _touched(pixels: range, chunk: int) -> range:
     return range(pixels.start // chunk, -(-pixels.stop // chunk))
 
 
-def _span(run: NDArray[np.uint64], size: int) -> tuple[int, int]:
+def _span(run: list[list[int]], size: int) -> tuple[int, int]:
     """Where the chunks of one row lie, one behind the other: one read fetches them all."""
-    if (run == _ABSENT).any():
+    if any(_ABSENT in chunk for chunk in run):
         raise TornShardError("a chunk is missing")
-    start, stop = int(run[:, 0].min()), int(run.sum(axis=1).max())
+    start, stop = min(at for at, _ in run), max(at + length for at, length in run)
     if stop > size:
         raise TornShardError(f"a chunk ends at byte {stop}, past the end")
     return start, stop
 
 
-def _cut(blob: Bytes, run: NDArray[np.uint64]) -> list[Bytes]:
-    start = int(run[:, 0].min())
-    return [_checked(blob[int(at) - start : int(at + length) - start], "chunk") for at, length in run]
+def _cut(blob: Bytes, run: list[list[int]]) -> list[Bytes]:
+    start = min(at for at, _ in run)
+    return [_checked(blob[at - start : at - start + length], "chunk") for at, length in run]
 
 
 def _unpack(packed: Bytes, out_yx: NDArray[Any]) -> None:
