@@ -21,7 +21,7 @@ from vsat.io.archive import withhold
 
 VERBS = [
     "init", "check", "plan", "fetch", "generate", "fill", "sample", "evaluate", "backfill", "nightly", "status", "verify",
-    "demo", "up", "down", "doctor",
+    "demo", "up", "down", "serve", "doctor",
 ]  # fmt: skip
 Vsat = Callable[..., tuple[int, str, str]]
 

@@ -32,6 +32,7 @@ class Up:
     """A running `vsat up`."""
 
     api: str
+    viewer: str
     folder: Path
     region: Path
     process: subprocess.Popen[str]
@@ -65,7 +66,19 @@ class Up:
 def up(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Up]:
     folder = tmp_path_factory.mktemp("live")
     region = tiny(folder)
-    command = [sys.executable, "-m", "vsat.cli", "up", str(region), "--folder", str(folder / "stack"), "--port", "0"]
+    command = [
+        sys.executable,
+        "-m",
+        "vsat.cli",
+        "up",
+        str(region),
+        "--folder",
+        str(folder / "stack"),
+        "--port",
+        "0",
+        "--viewer-port",
+        "0",
+    ]
     clean = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")}
     # a wrong address in the caller's environment must not leak into the stack
     environment = clean | {"PREFECT_API_URL": "http://127.0.0.1:9/api", "VSAT_WORKERS": "2"}
@@ -74,10 +87,11 @@ def up(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Up]:
     )
     try:
         assert process.stdout is not None
-        lines = [process.stdout.readline() for _ in range(5)]
-        found = re.search(r"http://127\.0\.0\.1:\d+", lines[0])
-        assert found, lines
-        yield Up(found[0] + "/api", folder / "stack", region, process)
+        lines = [process.stdout.readline() for _ in range(6)]
+        found = [re.search(r"http://127\.0\.0\.1:\d+", line) for line in lines[:2]]
+        viewer, ui = (one[0] if one else "" for one in found)
+        assert ui and viewer, lines
+        yield Up(ui + "/api", viewer, folder / "stack", region, process)
     finally:
         if process.poll() is None:
             process.kill()
@@ -229,25 +243,40 @@ def test_the_doctor_finds_a_stack_that_is_well_and_says_what_is_not(up: Up) -> N
 
     until(lambda: up.runs("nightly", "COMPLETED"), 100, "a scheduled night")
     assert levels() == {
-        "server": "ok", "worker": "ok", "tiny: schedule": "ok", "tiny: last run": "ok", "absent: schedule": "error",
+        "server": "ok", "viewer": "ok", "worker": "ok", "tiny: schedule": "ok", "tiny: last run": "ok", "absent: schedule": "error",
     }  # fmt: skip
+
+
+def test_the_viewer_shows_the_region_and_a_run_s_link_leads_there(up: Up) -> None:
+    until(lambda: up.runs("nightly", "COMPLETED"), 100, "a scheduled night")
+    (region,) = requests.get(f"{up.viewer}/api/regions", timeout=20).json()["regions"]
+    assert region["id"] == "tiny" and region["images"] > 0
+    links = up.ask("artifacts", artifacts={"key": {"any_": ["tiny-map"]}})
+    assert links and f"{up.viewer}/?region=tiny" in str(links[0]["data"])
+    night = requests.get(f"{up.viewer}/api/regions/tiny/status", timeout=20).json()["night"]
+    assert night["outcome"] == "done" and night["counts"]["scenes"] > 0
+    (pid,) = [pid for pid in children_of(up.folder) if b"vsat.cli\0serve" in cmdline(pid)]
+    assert b"PREFECT_API_AUTH_STRING" not in Path(f"/proc/{pid}/environ").read_bytes()
 
 
 def test_what_dies_is_started_again(up: Up) -> None:
     before = {path.parent.name for path in Path("/proc").glob("[0-9]*/cmdline")}
-    for part in ("server", "worker"):
-        (pid,) = [pid for pid in children_of(up.folder) if f"{part}\0start".encode() in cmdline(pid)]
+    parts = (b"server\0start", b"worker\0start", b"vsat.cli\0serve")
+    for part in parts:
+        (pid,) = [pid for pid in children_of(up.folder) if part in cmdline(pid)]
         os.kill(pid, signal.SIGKILL)
 
     def again() -> bool:
-        alive = {part for pid in children_of(up.folder) for part in ("server", "worker")
-                 if f"{part}\0start".encode() in cmdline(pid) and str(pid) not in before}  # fmt: skip
+        fresh = [cmdline(pid) for pid in children_of(up.folder) if str(pid) not in before]
+        alive = all(any(part in line for line in fresh) for part in parts)
         try:
-            return alive == {"server", "worker"} and requests.get(f"{up.api}/health", timeout=2).ok
+            return alive and all(
+                requests.get(at, timeout=2).ok for at in (f"{up.api}/health", f"{up.viewer}/api/regions")
+            )
         except requests.RequestException:
             return False
 
-    until(again, 120, "another server and another worker")
+    until(again, 120, "another server, worker and viewer")
     known = {run["id"] for run in up.runs("nightly", "COMPLETED")}
     until(lambda: {run["id"] for run in up.runs("nightly", "COMPLETED")} - known, 150, "a night after that")
 
@@ -276,8 +305,8 @@ def test_ctrl_c_ends_everything(up: Up) -> None:
 
 
 def children_of(folder: Path) -> list[int]:
-    """Processes of the stack in `folder`, by the home in their environment."""
-    mark = f"PREFECT_HOME={folder / 'prefect'}".encode()
+    """Processes of the stack in `folder`, by its mark in their environment."""
+    mark = f"VSAT_STACK={folder}\0".encode()
     found = []
     for path in Path("/proc").glob("[0-9]*/environ"):
         try:

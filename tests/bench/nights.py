@@ -283,7 +283,7 @@ def live(folder: Path, *, cycles: int, every_s: int, missed: int, step_days: int
 
 def _nights(file: Path, folder: Path, every_s: int, is_over: "Callable[[Watch], bool]") -> "Watch":
     """A stack runs until it is over; returns what was seen."""
-    with stack([file], folder / "stack", port=0, every_s=every_s) as up:
+    with stack([file], folder / "stack", port=0, viewer_port=0, every_s=every_s) as up:
         watch = Watch(up.api, folder / "stack")
         while not is_over(watch):
             time.sleep(2)

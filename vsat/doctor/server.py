@@ -1,4 +1,4 @@
-"""The Prefect server: it answers and asks for a password, a worker lives, schedules fire, the last night is not late."""
+"""The Prefect server and the viewer: they answer, no one gets in without a password, a worker lives, nights are not late."""
 
 import os
 import socket
@@ -79,6 +79,8 @@ def server_findings(
         step = _PASSWORD if refused else _UP
         return [Finding("server", "error", f"{url}: {error}", step)]
     found = [_protected(url, str(told), patience_s)]
+    if up and "viewer" in up:
+        found.append(_viewer(up["viewer"], patience_s))
     try:
         found.append(_worker(api))
         for name in regions:
@@ -106,6 +108,16 @@ def _protected(url: str, version: str, patience_s: float) -> Finding:
         return Finding("server", "ok", f"Prefect {version} at {url}, with a password")
     step = "set PREFECT_SERVER_API_AUTH_STRING for it: whoever reaches it can read secrets and start runs"
     return Finding("server", "warning", f"Prefect {version} at {url} lets everyone in", step)
+
+
+def _viewer(url: str, patience_s: float) -> Finding:
+    try:
+        if requests.get(f"{url}/api/regions", timeout=patience_s).ok:
+            return Finding("viewer", "ok", f"the map is at {url}")
+    except requests.RequestException:
+        pass
+    step = "see logs/viewer.log in the stack's folder; vsat down, then vsat up, starts another"
+    return Finding("viewer", "error", f"{url} does not answer", step)
 
 
 def _worker(api: _Api) -> Finding:
