@@ -1,0 +1,222 @@
+// The page: one state, kept in the address; every change of it draws what it changes.
+
+import * as api from "./api.js";
+import { startControls } from "./controls.js";
+import { createDock } from "./dock.js";
+import { drawLegend, fetchLegend } from "./legend.js";
+import { createMap } from "./map.js";
+import { createPlayer } from "./player.js";
+import { DEFAULTS, readHash, writeHash } from "./state.js";
+import { drawStatus } from "./status.js";
+import { startTheme } from "./theme.js";
+import { createTimeline } from "./timeline.js";
+import { SENSORS, element, isIndex, isPicture, layerName, longDate, percent, dayOf } from "./words.js";
+import { createDrawing } from "./drawing.js";
+
+const at = (id) => document.getElementById(id);
+const state = { ...DEFAULTS, ...readHash() };
+let held = []; // the regions
+let region = null; // the one shown, with its dates and looks
+let origins = [];
+
+function failed(error) {
+  at("alert-text").textContent = error.message;
+  at("alert").hidden = false;
+}
+
+const controls = startControls(at, set);
+const timeline = createTimeline({ track: at("track"), svg: at("ticks"), input: at("date"), hint: at("track-hint") }, (date) => set({ date }));
+const dock = createDock(
+  { dock: at("dock"), title: at("dock-title"), facts: at("dock-facts"), plot: at("plot"), spoken: at("plot-now"), keys: at("plot-keys"), table: at("values-table"), csv: at("csv") },
+  { chosen: (date) => set({ date: timeline.nearest(date) }), failed },
+);
+const map = createMap(at("map"), {
+  moved: (view) => {
+    state.map = view;
+    writeHash(state);
+  },
+  picked: (place) => (drawing.on ? drawing.add(place) : pick(place)),
+  finished: () => drawing.on && drawing.finish(),
+  hovered: (place) => drawing.on && drawing.hover(place),
+  keyed: (event) => (drawing.on ? drawing.key(event) : event.key === "Enter" && pick(map.centre())),
+  swiped: (to) => {
+    state.at = to;
+    writeHash(state);
+  },
+  failed: () => failed(new Error("A part of the picture could not be loaded.")),
+});
+const drawing = createDrawing({ at, map, marked: () => mark(), drawn: (area) => set({ area, point: null }) });
+const player = createPlayer({ button: at("play"), speed: at("speed") }, async () => {
+  const next = timeline.step(1, state.date) || timeline.nearest("0001-01-01");
+  set({ date: next });
+  await shown;
+  return next !== null;
+});
+
+function pick(place) {
+  const [west, south, east, north] = region.bounds;
+  if (place[0] < west || place[0] > east || place[1] < south || place[1] > north)
+    return failed(new Error("This place is outside the region."));
+  at("alert").hidden = true;
+  set({ point: place, area: null });
+}
+
+/** Changes the state and draws what follows from it. */
+function set(changes) {
+  const before = { ...state };
+  Object.assign(state, changes);
+  if (changes.show && !isPicture(changes.show)) state.measure = changes.show; // who looks at NDVI wants its curve
+  const changed = (...names) => names.some((name) => state[name] !== before[name]);
+  if (changed("region")) return load(state.region);
+  if (region) draw(changed);
+  writeHash(state);
+}
+
+let shown = Promise.resolve();
+function draw(changed) {
+  if (changed("view")) {
+    at("map-view").hidden = state.view !== "map";
+    at("status-view").hidden = state.view !== "status";
+    if (state.view === "map") map.map.invalidateSize();
+    else player.stop();
+  }
+  if (state.view === "status" && changed("view", "region")) drawStatus(at("status-view"), region.id, (date) => set({ view: "map", date })).catch(failed);
+  if (changed("layer", "swipe", "region")) timeline.stopAt(stops());
+  const date = timeline.nearest(state.date || "9999-12-31");
+  state.date = date;
+  if (changed("layer", "show", "measure", "swipe", "date", "region", "view")) {
+    controls.show(state);
+    if (date) {
+      timeline.set(date);
+      shown = pictures();
+      facts();
+    }
+    links();
+    const { layer, show } = main();
+    drawLegend(at("legend"), region.id, layer, show).catch(failed);
+  }
+  if (changed("swipe", "layer", "region")) map.swipe.set(state.swipe, state.at, "Observed", layerName(main().layer));
+  if (changed("point", "area", "region")) mark();
+  if (changed("point", "area", "measure", "region")) {
+    if (state.point) dock.place(region.id, state.point, state.measure, origins);
+    else if (state.area) dock.area(region.id, state.area, state.measure, origins);
+    else dock.close();
+  }
+  dock.today(date);
+}
+
+/** The layer that is shown, and in which colours; at the right of the divider where there is one. */
+function main() {
+  const layer = state.swipe && state.layer === "observed" ? "virtual" : state.layer;
+  const show = ["virtual", "observed"].includes(layer) ? state.show : ["sd", "difference"].includes(layer) ? state.measure : "";
+  return { layer, show };
+}
+
+function stops() {
+  const images = region.dates.map((one) => one.date);
+  return state.layer === "observed" && !state.swipe ? [...new Set([...images, ...timeline.lookDates()])] : images;
+}
+
+function pictures() {
+  const { layer, show } = main();
+  const left = state.swipe ? api.tilePath(region.id, "observed", state.date, state.show) : null;
+  return map.show({ right: api.tilePath(region.id, layer, state.date, show), left });
+}
+
+function mark() {
+  map.mark({ point: state.point, area: state.area, corners: drawing.corners, next: drawing.next });
+}
+
+/** What is known of the date, beside the slider and over the map. */
+function facts() {
+  const image = timeline.imageOn(state.date);
+  const looks = timeline.looksOn(state.date);
+  at("date-text").textContent = longDate(state.date);
+  const seen = looks.map((look) => `${SENSORS[look.sensor] || look.sensor} ${percent(look.clear)} clear`).join(", ");
+  at("date-facts").textContent = [image && image.status, seen || "no satellite looked", image && `${percent(image.observed)} of the image observed`].filter(Boolean).join(" · ");
+  at("date-back").disabled = !timeline.step(-1, state.date);
+  at("date-next").disabled = !timeline.step(1, state.date);
+  const notes = [];
+  const needsLook = state.swipe || ["observed", "difference"].includes(state.layer);
+  if (needsLook && !looks.length) notes.push(element("div", {}, "No satellite looked on this day.", nearestLook()));
+  at("seen").replaceChildren(...notes);
+}
+
+function nearestLook() {
+  const stops = state.layer === "observed" && !state.swipe ? timeline.lookDates() : region.dates.map((one) => one.date).filter((date) => timeline.looksOn(date).length);
+  if (!stops.length) return "";
+  const here = dayOf(state.date);
+  const to = stops.reduce((best, one) => (Math.abs(dayOf(one) - here) < Math.abs(dayOf(best) - here) ? one : best));
+  return element("button", { class: "plain", type: "button", on: { click: () => set({ date: to }) } }, `Go to ${longDate(to)}`);
+}
+
+function links() {
+  const dates = region.dates.map((one) => one.date);
+  const gif = at("gif");
+  if (!dates.length) return gif.removeAttribute("href");
+  const end = dates.at(-1);
+  const start = [dates[0], `${Number(end.slice(0, 4)) - 1}${end.slice(4)}`].sort().at(-1); // at most the last year
+  gif.href = api.gifPath(region.id, { show: state.show, start, end });
+  gif.title = `Animation of the virtual images from ${longDate(start)} to ${longDate(end)}`;
+}
+
+async function load(id) {
+  try {
+    const known = held.find((one) => one.id === id) || held[0];
+    if (!known) return failed(new Error("No region is served here. Start with: vsat serve regions/demo.yaml"));
+    player.stop();
+    const moved = region !== null;
+    region = await api.region(known.id);
+    origins = (await fetchLegend(known.id, "origin", "")).classes.slice(0, 4).map((one) => one.colour);
+    state.region = known.id;
+    if (moved) Object.assign(state, { map: null, point: null, area: null });
+    controls.load(held, region, state);
+    if (!isIndex(state.measure) && !region.bands.includes(state.measure)) state.measure = DEFAULTS.measure;
+    if (!isIndex(state.show) && !isPicture(state.show) && !region.bands.includes(state.show)) state.show = DEFAULTS.show;
+    timeline.load(region);
+    if (!region.dates.length) at("seen").replaceChildren(element("div", {}, "No virtual image yet: the nightly flow makes them, or vsat generate."));
+    at("map-view").hidden = state.view !== "map";
+    map.showRegion(region, state.map);
+    draw(() => true);
+    writeHash(state);
+  } catch (error) {
+    failed(error);
+  }
+}
+
+startTheme(at("theme"), () => {
+  timeline.draw();
+  dock.draw();
+});
+at("alert-close").addEventListener("click", () => (at("alert").hidden = true));
+at("dock-close").addEventListener("click", () => {
+  set({ point: null, area: null });
+  at("map").focus();
+});
+for (const [id, by] of [["date-back", -1], ["date-next", 1]])
+  at(id).addEventListener("click", () => {
+    const date = timeline.step(by, state.date);
+    if (date) set({ date });
+  });
+at("place").addEventListener("submit", (event) => {
+  event.preventDefault();
+  const place = [at("lon"), at("lat")].map((input) => (input.value.trim() === "" ? NaN : Number(input.value.replace(",", "."))));
+  if (place.every(Number.isFinite)) pick(place);
+  else failed(new Error("Write longitude and latitude in degrees, such as 14.25 and 48.15."));
+});
+window.addEventListener("hashchange", () => {
+  const read = readHash();
+  const view = read.map;
+  delete read.map;
+  set({ ...DEFAULTS, region: state.region, map: state.map, ...read });
+  if (view) map.map.setView([view.lat, view.lon], view.zoom);
+  map.swipe.move(state.at, false);
+});
+
+try {
+  held = (await api.regions()).regions;
+  await load(state.region);
+  document.documentElement.dataset.ready = "true";
+} catch (error) {
+  failed(error);
+}
