@@ -79,7 +79,7 @@ export function createChart(node, spoken, chosen) {
     }
   });
   const strip = inside((ctx, bbox, ratio) => {
-    const high = 7 * ratio;
+    const high = 5 * ratio;
     (told.strip || []).forEach((one, i, all) => {
       const [left] = place(one.date, 0);
       const middle = (other) => (other ? (place(other.date, 0)[0] + left) / 2 : left);

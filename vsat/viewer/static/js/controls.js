@@ -1,6 +1,6 @@
 // The choices at the side: region, layer, colours, measure, comparison, help.
 
-import { INDICES, LAYERS, PICTURES, element } from "./words.js";
+import { INDICES, LAYERS, PICTURES, aboutMeasure, element } from "./words.js";
 
 const option = ([value, text]) => element("option", { value }, text);
 const group = (label, pairs) => element("optgroup", { label }, ...pairs.map(option));
@@ -49,6 +49,8 @@ export function startControls(at, set) {
       at("show").value = state.show;
       at("show").disabled = !state.swipe && !["virtual", "observed"].includes(state.layer);
       at("measure").value = state.measure;
+      at("measure-text").textContent = aboutMeasure(state.measure);
+      if (state.point) [at("lon").value, at("lat").value] = state.point.map((one) => one.toFixed(5));
       at("swipe").checked = state.swipe;
       for (const view of ["map", "status"])
         if (view === state.view) at(`tab-${view}`).setAttribute("aria-current", "page");

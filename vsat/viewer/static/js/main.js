@@ -10,7 +10,7 @@ import { DEFAULTS, readHash, writeHash } from "./state.js";
 import { drawStatus } from "./status.js";
 import { startTheme } from "./theme.js";
 import { createTimeline } from "./timeline.js";
-import { SENSORS, element, isIndex, isPicture, layerName, longDate, percent, dayOf } from "./words.js";
+import { SENSORS, element, isIndex, isPicture, clearText, dayOf, layerName, longDate, percent, shortDate } from "./words.js";
 import { createDrawing } from "./drawing.js";
 
 const at = (id) => document.getElementById(id);
@@ -77,15 +77,14 @@ function draw(changed) {
   if (changed("view")) {
     at("map-view").hidden = state.view !== "map";
     at("status-view").hidden = state.view !== "status";
-    if (state.view === "map") map.map.invalidateSize();
-    else player.stop();
+    if (state.view !== "map") player.stop();
   }
   if (state.view === "status" && changed("view", "region")) drawStatus(at("status-view"), region.id, (date) => set({ view: "map", date })).catch(failed);
   if (changed("layer", "swipe", "region")) timeline.stopAt(stops());
   const date = timeline.nearest(state.date || "9999-12-31");
   state.date = date;
+  controls.show(state);
   if (changed("layer", "show", "measure", "swipe", "date", "region", "view")) {
-    controls.show(state);
     if (date) {
       timeline.set(date);
       shown = pictures();
@@ -117,10 +116,13 @@ function stops() {
   return state.layer === "observed" && !state.swipe ? [...new Set([...images, ...timeline.lookDates()])] : images;
 }
 
+/** Shows the pictures; where the satellite did not look, there is no picture of what it saw, and none is asked for. */
 function pictures() {
   const { layer, show } = main();
-  const left = state.swipe ? api.tilePath(region.id, "observed", state.date, state.show) : null;
-  return map.show({ right: api.tilePath(region.id, layer, state.date, show), left });
+  const looked = timeline.looksOn(state.date).length > 0;
+  const left = state.swipe && looked ? api.tilePath(region.id, "observed", state.date, state.show) : null;
+  const right = looked || !["observed", "difference"].includes(layer) ? api.tilePath(region.id, layer, state.date, show) : null;
+  return map.show({ right, left });
 }
 
 function mark() {
@@ -132,13 +134,13 @@ function facts() {
   const image = timeline.imageOn(state.date);
   const looks = timeline.looksOn(state.date);
   at("date-text").textContent = longDate(state.date);
-  const seen = looks.map((look) => `${SENSORS[look.sensor] || look.sensor} ${percent(look.clear)} clear`).join(", ");
+  const seen = looks.map((look) => `${SENSORS[look.sensor] || look.sensor} ${clearText(look)}`).join(", ");
   at("date-facts").textContent = [image && image.status, seen || "no satellite looked", image && `${percent(image.observed)} of the image observed`].filter(Boolean).join(" · ");
   at("date-back").disabled = !timeline.step(-1, state.date);
   at("date-next").disabled = !timeline.step(1, state.date);
   const notes = [];
   const needsLook = state.swipe || ["observed", "difference"].includes(state.layer);
-  if (needsLook && !looks.length) notes.push(element("div", {}, "No satellite looked on this day.", nearestLook()));
+  if (needsLook && !looks.length) notes.push(element("div", {}, "No look on this day.", nearestLook()));
   at("seen").replaceChildren(...notes);
 }
 
@@ -147,7 +149,7 @@ function nearestLook() {
   if (!stops.length) return "";
   const here = dayOf(state.date);
   const to = stops.reduce((best, one) => (Math.abs(dayOf(one) - here) < Math.abs(dayOf(best) - here) ? one : best));
-  return element("button", { class: "plain", type: "button", on: { click: () => set({ date: to }) } }, `Go to ${longDate(to)}`);
+  return element("button", { class: "plain", type: "button", on: { click: () => set({ date: to }) } }, `Go to ${shortDate(to)}`);
 }
 
 function links() {

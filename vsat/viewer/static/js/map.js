@@ -6,7 +6,7 @@ import { degrees, element } from "./words.js";
 const STEPS = [10, 5, 2, 1, 0.5, 0.2, 0.1, 0.05, 0.02, 0.01, 0.005, 0.002, 0.001];
 
 export function createMap(node, calls) {
-  const map = L.map(node, { zoomControl: false, attributionControl: false, fadeAnimation: false, zoomSnap: 0.5, minZoom: 3, maxZoom: 18, keyboard: true });
+  const map = L.map(node, { zoomControl: false, attributionControl: false, fadeAnimation: false, zoomSnap: 0.25, trackResize: false, minZoom: 3, maxZoom: 18, keyboard: true });
   L.control.zoom({ position: "topleft" }).addTo(map);
   L.control.scale({ imperial: false, position: "bottomleft" }).addTo(map);
   map.createPane("right").style.zIndex = 200;
@@ -17,12 +17,28 @@ export function createMap(node, calls) {
   const marks = L.layerGroup().addTo(map);
   let bounds = null;
   let outline = null;
+  let whole = true; // the whole region is shown, until someone moves the map
+  let moving = false; // by the page, not by a person
+  let kept = null; // the picked place, which stays in sight when the map becomes smaller
 
+  function fit() {
+    moving = true;
+    map.fitBounds(bounds, { animate: false, padding: [10, 10] });
+    moving = false;
+  }
+  map.on("movestart", () => (whole &&= moving));
   map.on("moveend", () => {
     graticule.draw();
     const centre = map.getCenter();
-    calls.moved({ zoom: map.getZoom(), lat: centre.lat, lon: centre.lng });
+    calls.moved(whole ? null : { zoom: map.getZoom(), lat: centre.lat, lon: centre.lng });
   });
+  new ResizeObserver(() => {
+    moving = true;
+    map.invalidateSize({ animate: false });
+    if (bounds && whole && node.clientHeight) fit();
+    else if (kept && node.clientHeight) map.panInside([kept[1], kept[0]], { animate: false, padding: [40, 40] });
+    moving = false;
+  }).observe(node);
   map.on("click", (event) => calls.picked([event.latlng.wrap().lng, event.latlng.lat], "pointer"));
   map.on("dblclick", () => calls.finished());
   map.on("mousemove", (event) => calls.hovered([event.latlng.wrap().lng, event.latlng.lat]));
@@ -39,8 +55,9 @@ export function createMap(node, calls) {
       outline = L.rectangle(bounds, { className: "outline", fill: false, color: "#8a9691", weight: 1.2, dashArray: "5 4", interactive: false }).addTo(map);
       pictures.left.clear();
       pictures.right.clear();
+      whole = !view;
       if (view) map.setView([view.lat, view.lon], view.zoom, { animate: false });
-      else map.fitBounds(bounds, { animate: false, padding: [6, 6] });
+      else fit();
       graticule.draw();
     },
     /** Shows the pictures at these addresses; resolves when they are on the screen. */
@@ -54,6 +71,7 @@ export function createMap(node, calls) {
     /** Draws the picked place, the area, and what of an area is drawn already. */
     mark({ point, area, corners, next }) {
       marks.clearLayers();
+      kept = point;
       const at = ([lon, lat]) => [lat, lon];
       const white = { color: "#fff", weight: 4.5, fill: false, interactive: false, opacity: 0.95 };
       const dark = { color: "#0d1412", weight: 2, fill: false, interactive: false, opacity: 1 };
@@ -81,6 +99,16 @@ export function createMap(node, calls) {
   };
 }
 
+/** Tiles a pixel larger than they are, for at zooms between two levels hairlines would show between them. */
+const Tiles = L.TileLayer.extend({
+  _initTile(tile) {
+    L.TileLayer.prototype._initTile.call(this, tile);
+    const size = this.getTileSize();
+    tile.style.width = `${size.x + 1}px`;
+    tile.style.height = `${size.y + 1}px`;
+  },
+});
+
 /** One layer's tiles. The picture before stays until the next is whole, so that nothing flickers. */
 class Picture {
   constructor(map, pane, failed) {
@@ -95,7 +123,7 @@ class Picture {
       return Promise.resolve();
     }
     this.layers.splice(1).forEach((layer) => layer.remove()); // those not yet whole
-    const layer = L.tileLayer(address, { pane: this.pane, bounds, minZoom: 3, maxZoom: 18, maxNativeZoom: 15, keepBuffer: 1, updateWhenZooming: false });
+    const layer = new Tiles(address, { pane: this.pane, bounds, minZoom: 3, maxZoom: 18, maxNativeZoom: 15, keepBuffer: 1, updateWhenZooming: false });
     layer.on("tileerror", () => this.layers.includes(layer) && this.failed());
     this.layers.push(layer);
     this.ready = new Promise((resolve) => {
@@ -131,8 +159,12 @@ class Graticule {
     const digits = Math.max(0, Math.ceil(-Math.log10(step) - 1e-9));
     this.lines.clearLayers();
     const style = { pane: "graticule", className: "graticule", color: "#8a9691", opacity: 0.38, weight: 1, interactive: false };
-    const label = (latlng, text, anchor) =>
+    const size = this.map.getSize();
+    const label = (latlng, text, anchor) => {
+      const at = this.map.latLngToContainerPoint(latlng);
+      if (at.y > size.y - 40 && (at.x < 120 || anchor[0] > 0 || at.x > size.x - 70)) return; // the corners hold other things
       L.marker(latlng, { interactive: false, keyboard: false, icon: L.divIcon({ className: "graticule-label", html: text, iconAnchor: anchor }) }).addTo(this.lines);
+    };
     for (let lon = Math.ceil(seen.getWest() / step) * step; lon < seen.getEast(); lon += step) {
       L.polyline([[seen.getSouth(), lon], [seen.getNorth(), lon]], style).addTo(this.lines);
       label([seen.getSouth(), lon], `${Math.abs(lon).toFixed(digits)}° ${lon < 0 ? "W" : "E"}`, [-4, 18]);

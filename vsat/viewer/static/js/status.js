@@ -20,10 +20,12 @@ export async function drawStatus(node, region, opened) {
         element("li", {}, element("span", { class: `cell ${state}`, "aria-hidden": "true" }, SIGNS[state]), `${name} (${counts[state] || 0}): ${text}`))))));
 }
 
+const isDate = (text) => /^\d{4}-\d\d-\d\d$/.test(text);
+
 function night(told) {
   if (!told.night) return element("p", { class: "faint" }, "No night has run yet.");
   const { day, outcome, exit_code: code, counts = {} } = told.night;
-  const pairs = [["Night of", day], ["Outcome", outcome], ["Exit code", code], ["Complete up to", told.watermark], ...Object.entries(counts).map(([name, value]) => [name.replaceAll("_", " "), value])];
+  const pairs = [["Night of", isDate(day) ? longDate(day) : day], ["Outcome", outcome], ["Exit code", code], ["Complete up to", isDate(told.watermark) ? longDate(told.watermark) : told.watermark], ...Object.entries(counts).map(([name, value]) => [name.replaceAll("_", " "), value])];
   return element("dl", { class: "figures" }, ...pairs.filter(([, value]) => value !== null && value !== undefined && typeof value !== "object")
     .map(([name, value]) => element("div", {}, element("dt", {}, name[0].toUpperCase() + name.slice(1)), element("dd", {}, String(value)))));
 }

@@ -1,6 +1,6 @@
 // The date slider: when the satellites looked, which dates have an image, and which date is shown.
 
-import { SENSORS, dateOf, dayOf, longDate, percent } from "./words.js";
+import { SENSORS, clearText, dateOf, dayOf, longDate, percent } from "./words.js";
 
 const INSET = 8; // half of the slider's handle, which never leaves the track
 const TICKS = { base: 42, tallest: 34, images: 52, axis: 62 };
@@ -32,7 +32,7 @@ export function createTimeline({ track, svg, input, hint }, chosen) {
       let path = "";
       for (const [day, several] of looks)
         for (const look of several)
-          if (look.sensor === sensor) path += `M${(x(day) + shift).toFixed(1)} ${TICKS.base}v${-(3 + look.clear * (TICKS.tallest - 3)).toFixed(1)}`;
+          if (look.sensor === sensor) path += `M${(x(day) + shift).toFixed(1)} ${TICKS.base}v${-(3 + (look.clear ?? 0.5) * (TICKS.tallest - 3)).toFixed(1)}`;
       const crowded = looks.size > wide / 4;
       svg.append(shape("path", { d: path, class: kind, "stroke-width": crowded ? 1 : 2, "stroke-linecap": "butt" }));
     }
@@ -65,7 +65,7 @@ export function createTimeline({ track, svg, input, hint }, chosen) {
   /** What is on a day, in words. */
   function about(day) {
     const image = images.find((one) => one.day === day);
-    const seen = (looks.get(day) || []).map((look) => `${SENSORS[look.sensor] || look.sensor} ${percent(look.clear)} clear`);
+    const seen = (looks.get(day) || []).map((look) => `${SENSORS[look.sensor] || look.sensor} ${clearText(look)}`);
     const parts = [longDate(dateOf(day))];
     if (image) parts.push(`image ${image.status}, ${percent(image.observed)} observed`);
     parts.push(seen.length ? seen.join(", ") : "no look");

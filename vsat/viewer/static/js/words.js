@@ -2,14 +2,18 @@
 
 export const LAYERS = [
   ["virtual", "Virtual", "The ground without clouds on this date, measured where it was seen clear, else estimated."],
-  ["observed", "Observed", "What the satellite measured on this day, where it saw the ground."],
+  ["observed", "Observed", "What the satellite measured on this day, clouds and all."],
   ["sd", "Uncertainty", "One standard deviation of the virtual image."],
   ["origin", "Origin", "Where each value comes from: measured that day, filled, or prior only."],
   ["age", "Age", "Days from this date to the nearest clear look."],
   ["difference", "Difference", "Virtual minus observed, where there are both."],
 ];
-export const PICTURES = [["true-colour", "True colour"], ["false-colour", "False colour (nir, red, green)"]];
-export const INDICES = [["ndvi", "NDVI, greenness"], ["evi", "EVI, greenness"], ["ndwi", "NDWI, open water"], ["nbr", "NBR, burnt ground"]];
+export const PICTURES = [["true-colour", "True colour"], ["false-colour", "False colour"]];
+export const INDICES = [["ndvi", "NDVI"], ["evi", "EVI"], ["ndwi", "NDWI"], ["nbr", "NBR"]];
+const ABOUT = {
+  ndvi: "NDVI: how green the ground is", evi: "EVI: how green it is, also where plants are dense", ndwi: "NDWI: open water", nbr: "NBR: burnt ground and bare wood",
+};
+export const aboutMeasure = (name) => `${ABOUT[name] || `Reflectance in ${name}`}. Of curves, uncertainty and difference.`;
 export const ORIGINS = ["observed that day", "filled, a clear look within 16 days", "filled, farther from any look", "prior only"];
 export const SENSORS = { L30: "Landsat", S30: "Sentinel-2" };
 export const STATES = {
@@ -29,7 +33,10 @@ export const dayOf = (date) => Date.parse(`${date}T00:00:00Z`) / 86400000;
 export const dateOf = (day) => new Date(Math.round(day) * 86400000).toISOString().slice(0, 10);
 const LONG = new Intl.DateTimeFormat("en-GB", { day: "numeric", month: "long", year: "numeric", timeZone: "UTC" });
 export const longDate = (date) => LONG.format(new Date(`${date}T00:00:00Z`));
+const SHORT = new Intl.DateTimeFormat("en-GB", { day: "numeric", month: "short", year: "numeric", timeZone: "UTC" });
+export const shortDate = (date) => SHORT.format(new Date(`${date}T00:00:00Z`));
 export const percent = (share) => `${Math.round(100 * share)} %`;
+export const clearText = (look) => (look.clear === null ? "looked" : `${percent(look.clear)} clear`);
 export const degrees = ([lon, lat], digits = 4) =>
   `${Math.abs(lat).toFixed(digits)}° ${lat < 0 ? "S" : "N"}, ${Math.abs(lon).toFixed(digits)}° ${lon < 0 ? "W" : "E"}`;
 export const rounded = (value) =>
