@@ -56,6 +56,7 @@ export function createChart(node, spoken, chosen) {
       ctx.beginPath();
       ctx.rect(bbox.left, bbox.top, bbox.width, bbox.height);
       ctx.clip();
+      ctx.setLineDash([]); // the last line's dashes are still set
       call(ctx, bbox, uPlot.pxRatio);
       ctx.restore();
     };
@@ -157,21 +158,20 @@ function onDays(days, line) {
   return days.map((day) => values.get(day) ?? null);
 }
 
-/** Low and high end of the value axis: all of the line, the bands and the clear looks; a cloud may lie outside. */
+/** Low and high end of the value axis: all of the line, the clear looks and the inner band; what is far outside is cut. */
 function range(told) {
-  const held = [
-    ...told.lines.flatMap((line) => line.values), ...told.bands.flatMap((band) => [...band.low, ...band.high]),
+  const there = (values) => values.filter((value) => value !== null && value !== undefined);
+  const inner = told.bands.at(-1);
+  const held = there([
+    ...told.lines.flatMap((line) => line.values), ...(inner ? [...inner.low, ...inner.high] : []),
     ...told.points.filter((point) => !point.hollow).map((point) => point.value),
-  ].filter((value) => value !== null && value !== undefined);
+  ]);
   if (!held.length) return [0, 1];
   const [low, high] = [Math.min(...held), Math.max(...held)];
-  const more = Math.max(0.02, (high - low) * 0.12);
-  const masked = told.points.filter((point) => point.hollow && point.value !== null).map((point) => point.value);
-  const reach = (high - low) * 0.5; // masked looks are shown as long as they leave the curve its room
-  return [
-    Math.max(low - more - reach, Math.min(low - more, ...masked)) - more * 0.6,
-    Math.min(high + more + reach, Math.max(high + more, ...masked)),
-  ];
+  const more = Math.max(0.02, (high - low) * 0.1);
+  const reach = (high - low) * 0.5 + more;
+  const outer = there([...told.bands.flatMap((band) => [...band.low, ...band.high]), ...told.points.map((point) => point.value)]);
+  return [Math.max(low - reach, Math.min(low, ...outer)) - more, Math.min(high + reach, Math.max(high, ...outer)) + more];
 }
 
 export function mark(ctx, { shape, colour: name, hollow }, left, top, ratio) {

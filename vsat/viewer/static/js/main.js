@@ -55,8 +55,8 @@ const player = createPlayer({ button: at("play"), speed: at("speed") }, async ()
 
 function pick(place) {
   const [west, south, east, north] = region.bounds;
-  if (place[0] < west || place[0] > east || place[1] < south || place[1] > north)
-    return failed(new Error("This place is outside the region."));
+  const fromWest = (place[0] - west + 360) % 360; // regions may cross 180 degrees
+  if (fromWest > (east - west + 360) % 360 || place[1] < south || place[1] > north) return failed(new Error("This place is outside the region."));
   at("alert").hidden = true;
   set({ point: place, area: null });
 }
@@ -81,6 +81,12 @@ function draw(changed) {
   }
   if (state.view === "status" && changed("view", "region")) drawStatus(at("status-view"), region.id, (date) => set({ view: "map", date })).catch(failed);
   if (changed("layer", "swipe", "region")) timeline.stopAt(stops());
+  if (changed("point", "area", "measure", "region")) {
+    if (state.point) dock.place(region.id, state.point, state.measure, origins);
+    else if (state.area) dock.area(region.id, state.area, state.measure, origins);
+    else dock.close();
+    map.resized(); // the curve takes room from the map
+  }
   const date = timeline.nearest(state.date || "9999-12-31");
   state.date = date;
   controls.show(state);
@@ -96,11 +102,6 @@ function draw(changed) {
   }
   if (changed("swipe", "layer", "region")) map.swipe.set(state.swipe, state.at, "Observed", layerName(main().layer));
   if (changed("point", "area", "region")) mark();
-  if (changed("point", "area", "measure", "region")) {
-    if (state.point) dock.place(region.id, state.point, state.measure, origins);
-    else if (state.area) dock.area(region.id, state.area, state.measure, origins);
-    else dock.close();
-  }
   dock.today(date);
 }
 
@@ -122,7 +123,8 @@ function pictures() {
   const looked = timeline.looksOn(state.date).length > 0;
   const left = state.swipe && looked ? api.tilePath(region.id, "observed", state.date, state.show) : null;
   const right = looked || !["observed", "difference"].includes(layer) ? api.tilePath(region.id, layer, state.date, show) : null;
-  return map.show({ right, left });
+  const wanted = [layer, show, state.date, state.swipe && "swipe"].filter(Boolean).join(" ");
+  return map.show({ right, left }).then(() => (at("map").dataset.picture = wanted)); // what is on the screen, for who waits for it
 }
 
 function mark() {

@@ -32,13 +32,16 @@ export function createMap(node, calls) {
     const centre = map.getCenter();
     calls.moved(whole ? null : { zoom: map.getZoom(), lat: centre.lat, lon: centre.lng });
   });
-  new ResizeObserver(() => {
+  function resized() {
+    const size = map.getSize();
+    if (!node.clientHeight || (size.x === node.clientWidth && size.y === node.clientHeight)) return;
     moving = true;
     map.invalidateSize({ animate: false });
-    if (bounds && whole && node.clientHeight) fit();
-    else if (kept && node.clientHeight) map.panInside([kept[1], kept[0]], { animate: false, padding: [40, 40] });
+    if (bounds && whole) fit();
+    else if (kept) map.panInside([kept[1], kept[0]], { animate: false, padding: [40, 40] });
     moving = false;
-  }).observe(node);
+  }
+  new ResizeObserver(resized).observe(node);
   map.on("click", (event) => calls.picked([event.latlng.wrap().lng, event.latlng.lat], "pointer"));
   map.on("dblclick", () => calls.finished());
   map.on("mousemove", (event) => calls.hovered([event.latlng.wrap().lng, event.latlng.lat]));
@@ -47,10 +50,11 @@ export function createMap(node, calls) {
 
   return {
     map,
+    resized,
     centre: () => [map.getCenter().wrap().lng, map.getCenter().lat],
     showRegion(region, view) {
       const [west, south, east, north] = region.bounds;
-      bounds = L.latLngBounds([south, west], [north, east]);
+      bounds = L.latLngBounds([south, west], [north, east < west ? east + 360 : east]);
       outline?.remove();
       outline = L.rectangle(bounds, { className: "outline", fill: false, color: "#8a9691", weight: 1.2, dashArray: "5 4", interactive: false }).addTo(map);
       pictures.left.clear();
@@ -62,10 +66,7 @@ export function createMap(node, calls) {
     },
     /** Shows the pictures at these addresses; resolves when they are on the screen. */
     show({ right, left }) {
-      const shown = [pictures.right.show(right, bounds)];
-      if (left) shown.push(pictures.left.show(left, bounds));
-      else pictures.left.clear();
-      return Promise.all(shown);
+      return Promise.all([pictures.right.show(right, bounds), pictures.left.show(left, bounds)]);
     },
     swipe,
     /** Draws the picked place, the area, and what of an area is drawn already. */
@@ -123,7 +124,7 @@ class Picture {
       return Promise.resolve();
     }
     this.layers.splice(1).forEach((layer) => layer.remove()); // those not yet whole
-    const layer = new Tiles(address, { pane: this.pane, bounds, minZoom: 3, maxZoom: 18, maxNativeZoom: 15, keepBuffer: 1, updateWhenZooming: false });
+    const layer = new Tiles(address, { pane: this.pane, bounds: bounds.pad(0.02), minZoom: 3, maxZoom: 18, maxNativeZoom: 15, keepBuffer: 1, updateWhenZooming: false });
     layer.on("tileerror", () => this.layers.includes(layer) && this.failed());
     this.layers.push(layer);
     this.ready = new Promise((resolve) => {

@@ -35,7 +35,7 @@ const LONG = new Intl.DateTimeFormat("en-GB", { day: "numeric", month: "long", y
 export const longDate = (date) => LONG.format(new Date(`${date}T00:00:00Z`));
 const SHORT = new Intl.DateTimeFormat("en-GB", { day: "numeric", month: "short", year: "numeric", timeZone: "UTC" });
 export const shortDate = (date) => SHORT.format(new Date(`${date}T00:00:00Z`));
-export const percent = (share) => `${Math.round(100 * share)} %`;
+export const percent = (share) => `${Math.round(100 * share)}\u00a0%`;
 export const clearText = (look) => (look.clear === null ? "looked" : `${percent(look.clear)} clear`);
 export const degrees = ([lon, lat], digits = 4) =>
   `${Math.abs(lat).toFixed(digits)}° ${lat < 0 ? "S" : "N"}, ${Math.abs(lon).toFixed(digits)}° ${lon < 0 ? "W" : "E"}`;
