@@ -2,7 +2,7 @@
 
 import * as api from "./api.js";
 import { createChart } from "./chart.js";
-import { ORIGINS, SENSORS, degrees, element, percent, rounded, short } from "./words.js";
+import { ORIGINS, SENSORS, degrees, element, exact, percent, rounded, short } from "./words.js";
 
 const SHAPES = { L30: ["circle", "l30"], S30: ["square", "s30"] };
 const HELD_90 = 1.6449; // standard deviations to either side that hold nine tenths of a normal distribution
@@ -91,8 +91,8 @@ export function createDock(parts, calls) {
       [KEYS.hollow, "masked: cloud, shadow, snow"], [KEYS.strip(origins), "origin, from observed to prior only"],
     ]);
     table(["Date", "Source", "Value", "Standard deviation", "5 %", "25 %", "75 %", "95 %", "Origin or mask"], [
-      ...virtual.map((one) => [one.date, "virtual", rounded(one.value), rounded(one.sd), rounded(one.q05), rounded(one.q25), rounded(one.q75), rounded(one.q95), ORIGINS[one.origin] || "no value"]),
-      ...observed.map((one) => [one.date, SENSORS[one.sensor] || one.sensor, rounded(one.value), "–", "–", "–", "–", "–", one.clear ? "clear" : `masked: ${one.why || "unknown"}`]),
+      ...virtual.map((one) => [one.date, "virtual", exact(one.value), exact(one.sd), exact(one.q05), exact(one.q25), exact(one.q75), exact(one.q95), ORIGINS[one.origin] || "no value"]),
+      ...observed.map((one) => [one.date, SENSORS[one.sensor] || one.sensor, exact(one.value), "–", "–", "–", "–", "–", one.clear ? "clear" : `masked: ${one.why || "unknown"}`]),
     ].sort((a, b) => (a[0] < b[0] ? -1 : 1)));
   }
 
@@ -124,7 +124,7 @@ export function createDock(parts, calls) {
       [KEYS.spread, "pixels, 10 to 90 %"], [KEYS.strip(origins), "most frequent origin"],
     ]);
     table(["Date", "Mean", "Standard deviation", "If independent", "10 %", "90 %", "Observed that day", "Prior only", "Pixels"],
-      held.map((one) => [one.date, rounded(one.mean), rounded(one.sd), rounded(one.sd_independent), rounded(one.p10), rounded(one.p90), percent(one.origins[0]), percent(one.origins[3]), one.values]));
+      held.map((one) => [one.date, exact(one.mean), exact(one.sd), exact(one.sd_independent), exact(one.p10), exact(one.p90), percent(one.origins[0]), percent(one.origins[3]), one.values]));
   }
 
   parts.csv.addEventListener("click", async (event) => {

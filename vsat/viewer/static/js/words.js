@@ -42,6 +42,8 @@ export const degrees = ([lon, lat], digits = 4) =>
 export const rounded = (value) =>
   value === null || value === undefined ? "–" : value.toFixed(Math.abs(value) < 0.1 ? 4 : 3);
 
+export const exact = (value) => (value === null || value === undefined ? "–" : value.toFixed(4)); // as fine as the store
+
 export function element(tag, attributes = {}, ...inside) {
   const made = document.createElement(tag);
   for (const [name, value] of Object.entries(attributes)) {
