@@ -2,7 +2,7 @@
 
     python docs/take_viewer_pictures.py [--region regions/demo.yaml] [--out docs/viewer] [--browser /usr/bin/chromium]
 
-Needs playwright and a Chromium. The pictures have 256 colours, which is enough for a page and a third of the bytes.
+Needs playwright and a Chromium. The pictures have 256 colours, a third of the bytes.
 """
 
 import argparse
@@ -23,7 +23,7 @@ from vsat.viewer.app import create_app
 
 ROOT = Path(__file__).parents[1]
 WIDE, SMALL = (1440, 900), (360, 1180)
-FIELD, FOREST = "14.24300,48.13050", "14.21500,48.16050"
+FIELD = "14.21500,48.16050"
 AREA = "14.2360,48.1500;14.2475,48.1505;14.2465,48.1440;14.2355,48.1435"
 PATIENCE_S = 60
 
@@ -40,9 +40,9 @@ class Picture:
 
 
 PICTURES = (
-    Picture("curve", f"date=2023-06-26&point={FIELD}&map=13.5/48.1330/14.2570", hover=0.42),
+    Picture("curve", f"date=2023-06-26&point={FIELD}&map=13.5/48.1540/14.2570", hover=0.48),
     Picture("swipe", "date=2023-07-07&swipe=1&at=46&map=13/48.1450/14.2657", scheme="dark"),
-    Picture("uncertainty", f"date=2023-01-23&layer=sd&measure=ndvi&point={FOREST}", scheme="dark"),
+    Picture("uncertainty", f"date=2023-01-23&layer=sd&measure=ndvi&point={FIELD}", scheme="dark"),
     Picture("area", f"date=2023-05-13&show=ndvi&area={AREA}&map=13.5/48.1420/14.2470"),
     Picture("phone", f"date=2023-08-09&point={FIELD}", size=SMALL),
     Picture("status", "view=status", size=(1440, 520)),
@@ -97,8 +97,22 @@ def take(browser: Browser, address: str, picture: Picture, path: Path) -> None:
             page.mouse.move(box["x"] + picture.hover * box["width"], box["y"] + box["height"] / 2)
     _settle(page)
     shot = Image.open(io.BytesIO(page.screenshot())).convert("RGB")
-    shot.quantize(256, method=Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE).save(path, optimize=True)
+    shot.quantize(palette=_palette(shot, page), dither=Image.Dither.NONE).save(path, optimize=True)
     page.close()
+
+
+def _palette(shot: Image.Image, page: Page) -> Image.Image:
+    """256 colours: 128 for the map and as many for all else, whose few coloured marks would be lost among the ground's."""
+    box = page.locator("#map").bounding_box()
+    if box is None or box["width"] == 0:
+        return shot.quantize(256)
+    corners = [round(one) for one in (box["x"], box["y"], box["x"] + box["width"], box["y"] + box["height"])]
+    ground, rest = shot.crop((corners[0], corners[1], corners[2], min(corners[3], shot.height))), shot.copy()
+    rest.paste(rest.getpixel((0, 0)), (corners[0], corners[1], corners[2], corners[3]))
+    colours = [one.quantize(128).getpalette() or [] for one in (ground, rest)]
+    made = Image.new("P", (1, 1))
+    made.putpalette([value for some in colours for value in (some + [0] * 384)[:384]])
+    return made
 
 
 def _settle(page: Page) -> None:

@@ -399,7 +399,7 @@ def test_a_place_by_keys_and_by_degrees(opened: Viewer) -> None:
     page.get_by_label("Longitude").fill("14,2100")
     page.get_by_label("Latitude").fill("48.1200")
     page.keyboard.press("Enter")
-    expect(page.locator("#dock-title")).to_have_text("NDVI at 48.1200° N, 14.2100° E")
+    expect(page.locator("#dock-title")).to_have_text("NDVI at 48.1200°\N{NO-BREAK SPACE}N, 14.2100°\N{NO-BREAK SPACE}E")
     page.get_by_label("Longitude").fill("12")
     page.keyboard.press("Enter")
     expect(page.get_by_role("alert")).to_contain_text("outside the region")

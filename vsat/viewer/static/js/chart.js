@@ -158,18 +158,14 @@ function onDays(days, line) {
   return days.map((day) => values.get(day) ?? null);
 }
 
-/** Low and high end of the value axis: all of the line, the clear looks and the inner band; what is far outside is cut. */
+/** Low and high end of the value axis: all of the line and the clear looks; bands and masked looks are cut where far off. */
 function range(told) {
   const there = (values) => values.filter((value) => value !== null && value !== undefined);
-  const inner = told.bands.at(-1);
-  const held = there([
-    ...told.lines.flatMap((line) => line.values), ...(inner ? [...inner.low, ...inner.high] : []),
-    ...told.points.filter((point) => !point.hollow).map((point) => point.value),
-  ]);
+  const held = there([...told.lines.flatMap((line) => line.values), ...told.points.filter((point) => !point.hollow).map((point) => point.value)]);
   if (!held.length) return [0, 1];
   const [low, high] = [Math.min(...held), Math.max(...held)];
   const more = Math.max(0.02, (high - low) * 0.1);
-  const reach = (high - low) * 0.5 + more;
+  const reach = (high - low) * 1.2 + more;
   const outer = there([...told.bands.flatMap((band) => [...band.low, ...band.high]), ...told.points.map((point) => point.value)]);
   return [Math.max(low - reach, Math.min(low, ...outer)) - more, Math.min(high + reach, Math.max(high, ...outer)) + more];
 }

@@ -38,7 +38,7 @@ export const shortDate = (date) => SHORT.format(new Date(`${date}T00:00:00Z`));
 export const percent = (share) => `${Math.round(100 * share)}\u00a0%`;
 export const clearText = (look) => (look.clear === null ? "looked" : `${percent(look.clear)} clear`);
 export const degrees = ([lon, lat], digits = 4) =>
-  `${Math.abs(lat).toFixed(digits)}° ${lat < 0 ? "S" : "N"}, ${Math.abs(lon).toFixed(digits)}° ${lon < 0 ? "W" : "E"}`;
+  `${Math.abs(lat).toFixed(digits)}°\u00a0${lat < 0 ? "S" : "N"}, ${Math.abs(lon).toFixed(digits)}°\u00a0${lon < 0 ? "W" : "E"}`;
 export const rounded = (value) =>
   value === null || value === undefined ? "–" : value.toFixed(Math.abs(value) < 0.1 ? 4 : 3);
 
