@@ -40,7 +40,7 @@ class Picture:
 
 
 PICTURES = (
-    Picture("curve", f"date=2023-06-26&point={FIELD}&map=13.5/48.1540/14.2570", hover=0.48),
+    Picture("curve", f"date=2023-06-26&point={FIELD}&map=13.5/48.1540/14.2570", hover=0.955),
     Picture("swipe", "date=2023-07-07&swipe=1&at=46&map=13/48.1450/14.2657", scheme="dark"),
     Picture("uncertainty", f"date=2023-01-23&layer=sd&measure=ndvi&point={FIELD}", scheme="dark"),
     Picture("area", f"date=2023-05-13&show=ndvi&area={AREA}&map=13.5/48.1420/14.2470"),
@@ -109,7 +109,7 @@ def _palette(shot: Image.Image, page: Page) -> Image.Image:
     corners = [round(one) for one in (box["x"], box["y"], box["x"] + box["width"], box["y"] + box["height"])]
     ground, rest = shot.crop((corners[0], corners[1], corners[2], min(corners[3], shot.height))), shot.copy()
     rest.paste(rest.getpixel((0, 0)), (corners[0], corners[1], corners[2], corners[3]))
-    colours = [one.quantize(128).getpalette() or [] for one in (ground, rest)]
+    colours = [one.quantize(128, kmeans=2).getpalette() or [] for one in (ground, rest)]
     made = Image.new("P", (1, 1))
     made.putpalette([value for some in colours for value in (some + [0] * 384)[:384]])
     return made

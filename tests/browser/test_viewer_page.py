@@ -503,7 +503,7 @@ def test_the_status_shows_tiles_dates_and_the_last_night(opened: Viewer, address
     cells = page.locator(".grid td")
     expect(cells).to_have_count(len(told["tiles"]) * len(told["dates"]))
     shown = page.evaluate("[...document.querySelectorAll('.grid tbody tr')].map(r => [...r.querySelectorAll('td')].map(c => c.dataset.state))")
-    assert shown == told["grid"]
+    assert shown == [list(row) for row in zip(*told["grid"], strict=True)]  # a row per tile
     night = page.locator("section", has_text="The last night").last.inner_text()
     assert "29 June 2023" in night and str(told["night"]["outcome"]) in night
     cells.first.focus()

@@ -65,7 +65,7 @@ export function createDock(parts, calls) {
     const clear = observed.filter((one) => one.clear && one.value !== null);
     const masked = observed.filter((one) => !one.clear);
     parts.title.textContent = `${short(measure)} at ${degrees(place)}`;
-    parts.facts.textContent = `tile ${answer.tile}, row ${answer.row}, column ${answer.col} · ${clear.length} clear looks, ${masked.length} masked, ${virtual.length} images${unit ? ` · ${unit}` : ""}`;
+    parts.facts.textContent = `tile ${answer.tile}, row ${answer.row}, column ${answer.col} · ${clear.length} clear looks, ${masked.length} masked, ${virtual.length} images${unit === "reflectance" ? " · reflectance" : ""}`;
     const dates = virtual.map((one) => one.date);
     const of = (name) => virtual.map((one) => one[name]);
     const estimate = new Map(virtual.map((one) => [one.date, one]));
@@ -102,7 +102,7 @@ export function createDock(parts, calls) {
     const around = (name, sign) => held.map((one) => one.mean + sign * HELD_90 * one[name]);
     const of = (name) => held.map((one) => one[name]);
     parts.title.textContent = `${short(measure)}, mean of the area`;
-    parts.facts.textContent = `${answer.pixels.toLocaleString("en")} pixels, ${answer.hectares.toFixed(1)} ha · ${held.length} images${answer.unit ? ` · ${answer.unit}` : ""}`;
+    parts.facts.textContent = `${answer.pixels.toLocaleString("en")} pixels, ${answer.hectares.toFixed(1)} ha · ${held.length} images${answer.unit === "reflectance" ? " · reflectance" : ""}`;
     const by = new Map(held.map((one) => [one.date, one]));
     const about = (date) => {
       const one = by.get(date);

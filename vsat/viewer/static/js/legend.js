@@ -1,7 +1,7 @@
 // What the colours of the map mean.
 
 import * as api from "./api.js";
-import { element, isPicture } from "./words.js";
+import { element, isPicture, short } from "./words.js";
 
 const cache = new Map();
 const PICTURE_TEXTS = { "true-colour": "The colours the eye would see.", "false-colour": "Near infrared as red: the greener the plants, the redder." };
@@ -25,7 +25,7 @@ export async function drawLegend(node, region, layer, show) {
       inside.push(element("div", {},
         element("div", { class: "ramp", style: `background:linear-gradient(90deg,${told.colours.join(",")})` }),
         element("div", { class: "ramp-ends" }, ...[told.min, mid, told.max].map((value) => element("span", {}, number(value)))),
-        element("p", { class: "faint" }, unitText(layer, told.unit))));
+        element("p", { class: "faint" }, unitText(layer, show, told.unit))));
     } else {
       inside.push(element("ul", { class: "classes" }, ...told.classes.map((one) => entry("", one.label, `background:${one.colour}`))));
     }
@@ -38,4 +38,7 @@ export async function drawLegend(node, region, layer, show) {
 }
 
 const number = (value) => String(Number(value.toFixed(3))).replace("-", "−");
-const unitText = (layer, unit) => ({ sd: "standard deviation", age: "", difference: "virtual minus observed" }[layer] ?? "") + (unit ? ` (${unit})` : "");
+const unitText = (layer, show, unit) => {
+  const measure = short(show) + (unit === "reflectance" ? ", reflectance" : "");
+  return { sd: `standard deviation of ${measure}`, age: unit, difference: `virtual minus observed, ${measure}` }[layer] ?? measure;
+};

@@ -24,10 +24,12 @@ const isDate = (text) => /^\d{4}-\d\d-\d\d$/.test(text);
 
 function night(told) {
   if (!told.night) return element("p", { class: "faint" }, "No night has run yet.");
-  const { day, outcome, exit_code: code, counts = {} } = told.night;
+  const { day, outcome, exit_code: code, message } = told.night;
+  const counts = told.night.counts || {};
   const pairs = [["Night of", isDate(day) ? longDate(day) : day], ["Outcome", outcome], ["Exit code", code], ["Complete up to", isDate(told.watermark) ? longDate(told.watermark) : told.watermark], ...Object.entries(counts).map(([name, value]) => [name.replaceAll("_", " "), value])];
-  return element("dl", { class: "figures" }, ...pairs.filter(([, value]) => value !== null && value !== undefined && typeof value !== "object")
+  const figures = element("dl", { class: "figures" }, ...pairs.filter(([, value]) => value !== null && value !== undefined && typeof value !== "object")
     .map(([name, value]) => element("div", {}, element("dt", {}, name[0].toUpperCase() + name.slice(1)), element("dd", {}, String(value)))));
+  return element("div", {}, message ? element("p", { class: "message" }, message) : "", figures);
 }
 
 function grid(told, opened) {
@@ -41,7 +43,7 @@ function grid(told, opened) {
   const table = element("table", { class: "grid", role: "grid", "aria-labelledby": "grid-title" },
     element("thead", {}, element("tr", {}, element("th", { scope: "col" }, "Tile"), ...months.map(([name, wide]) => element("th", { colspan: wide, scope: "colgroup", style: "padding-left:7px" }, name)))),
     element("tbody", {}, ...told.tiles.map((tile, row) => element("tr", {}, element("th", { scope: "row" }, tile), ...told.dates.map((date, col) => {
-      const state = told.grid[row][col];
+      const state = told.grid[col][row];
       const text = `${tile}, ${longDate(date)}: ${STATES[state]?.[0].toLowerCase() || state}`;
       return element("td", { role: "gridcell", tabindex: row + col ? "-1" : "0", "data-date": date, "data-state": state, "aria-label": text, title: text, class: firsts.has(date) ? "first" : "" },
         element("span", { class: `cell ${state}`, "aria-hidden": "true" }, SIGNS[state] || "?"));
