@@ -138,6 +138,7 @@ function facts() {
   at("date-text").textContent = longDate(state.date);
   const seen = looks.map((look) => `${SENSORS[look.sensor] || look.sensor} ${clearText(look)}`).join(", ");
   at("date-facts").textContent = [image && image.status, seen || "no satellite looked", image?.observed > 0 && `${percent(image.observed)} of the image observed`].filter(Boolean).join(" · ");
+  at("date-facts").title = at("date-facts").textContent;
   at("date-back").disabled = !timeline.step(-1, state.date);
   at("date-next").disabled = !timeline.step(1, state.date);
   const notes = [];
