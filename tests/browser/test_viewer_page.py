@@ -11,6 +11,7 @@ import shutil
 import threading
 import time
 from collections.abc import Iterator
+from datetime import date
 from pathlib import Path
 from urllib.parse import urljoin
 
@@ -34,7 +35,7 @@ from vsat.viewer.app import create_app
 from vsat.viewer.palettes import DARK, LIGHT
 
 playwright_api = pytest.importorskip("playwright.sync_api")
-from playwright.sync_api import Browser, BrowserContext, Locator, Page, expect, sync_playwright  # noqa: E402
+from playwright.sync_api import Browser, BrowserContext, Locator, Page, Route, expect, sync_playwright  # noqa: E402
 
 CHROMIUM = shutil.which("chromium") or "/usr/bin/chromium"
 PATIENCE_MS = 60_000
@@ -211,6 +212,26 @@ def test_the_slider_marks_when_the_satellites_looked_and_where_images_are(opened
     assert box is not None
     page.mouse.move(box["x"] + 3, box["y"] + 3)
     expect(page.locator("#track-hint")).to_contain_text("1 May 2023")
+
+
+def test_a_long_record_can_be_looked_at_year_by_year(opened: Viewer) -> None:
+    def longer(route: Route) -> None:
+        told = route.fetch().json()
+        told["looks"] = [{"date": "2016-03-04", "tile": "33UVP", "sensor": "L30", "clear": 0.5}, *told["looks"]]
+        route.fulfill(json=told)
+
+    opened.page.route(f"**/api/regions/{NAME}", longer)
+    page = opened.open(f"date={FIRST}")
+    slider, years = page.locator("#date"), chooser(page, "Years on the slider")
+    assert slider.get_attribute("min") == str((date(2016, 3, 4) - date(1970, 1, 1)).days)
+    assert years.locator("option").all_inner_texts() == ["all years", *[str(year) for year in range(2023, 2015, -1)]]
+    years.select_option("2023")
+    assert slider.get_attribute("min") == str((date(2023, 1, 1) - date(1970, 1, 1)).days)
+    assert page.locator("#ticks circle.image").count() == 10
+    assert "M" in (page.locator("#ticks path.l30").get_attribute("d") or "")
+    opened.shows(f"virtual true-colour {FIRST}")
+    years.select_option("2016")  # without an image: the nearest date is shown, and its year
+    opened.until("document.getElementById('span').value === '2023'")
 
 
 def test_every_layer_and_every_colouring_is_a_picture_of_its_own(opened: Viewer) -> None:
@@ -526,7 +547,7 @@ def test_the_status_shows_tiles_dates_and_the_last_night(opened: Viewer, address
     )
     assert shown == [list(row) for row in zip(*told["grid"], strict=True)]  # a row per tile
     night = page.locator("section", has_text="The last night").last.inner_text()
-    assert "29 June 2023" in night and str(told["night"]["outcome"]) in night
+    assert "29 Jun 2023" in night and str(told["night"]["outcome"]) in night
     cells.first.focus()
     page.keyboard.press("ArrowRight")
     expect(cells.nth(1)).to_be_focused()
@@ -541,6 +562,7 @@ def test_a_region_without_images_says_so(opened: Viewer) -> None:
     expect(page.locator("#seen")).to_contain_text("No virtual image yet")
     page.get_by_role("link", name="Status").click()
     expect(page.locator("#status-view")).to_contain_text("No night has run yet")
+    expect(page.locator("#date-text")).to_have_text("No image yet")
     chooser(page, "Region").select_option(NAME)
     page.get_by_role("link", name="Map", exact=True).click()
     opened.shows(f"virtual true-colour {LAST}")

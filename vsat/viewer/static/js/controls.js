@@ -17,7 +17,7 @@ export function startControls(at, set) {
     to.focus();
     to.click();
   });
-  at("region").addEventListener("change", (event) => set({ region: event.target.value }));
+  at("region").addEventListener("change", (event) => set({ region: event.target.value, map: null, point: null, area: null }));
   at("show").addEventListener("change", (event) => set({ show: event.target.value }));
   at("measure").addEventListener("change", (event) => set({ measure: event.target.value }));
   at("swipe").addEventListener("change", (event) => set({ swipe: event.target.checked }));

@@ -10,7 +10,7 @@ import { DEFAULTS, readHash, writeHash } from "./state.js";
 import { drawStatus } from "./status.js";
 import { startTheme } from "./theme.js";
 import { createTimeline } from "./timeline.js";
-import { SENSORS, element, isIndex, isPicture, clearText, dayOf, layerName, longDate, percent, shortDate } from "./words.js";
+import { SENSORS, element, isIndex, isPicture, clearText, dateOf, dayOf, layerName, longDate, percent, shortDate } from "./words.js";
 import { createDrawing } from "./drawing.js";
 
 const at = (id) => document.getElementById(id);
@@ -25,7 +25,7 @@ function failed(error) {
 }
 
 const controls = startControls(at, set);
-const timeline = createTimeline({ track: at("track"), svg: at("ticks"), input: at("date"), hint: at("track-hint") }, (date) => set({ date }));
+const timeline = createTimeline({ track: at("track"), svg: at("ticks"), input: at("date"), hint: at("track-hint"), span: at("span"), spanField: at("span-field") }, (date) => set({ date }));
 const dock = createDock(
   { dock: at("dock"), title: at("dock-title"), facts: at("dock-facts"), plot: at("plot"), spoken: at("plot-now"), keys: at("plot-keys"), table: at("values-table"), csv: at("csv") },
   { chosen: (date) => set({ date: timeline.nearest(date) }), failed },
@@ -95,7 +95,7 @@ function draw(changed) {
       timeline.set(date);
       shown = pictures();
       facts();
-    }
+    } else nothing();
     links();
     const { layer, show } = main();
     drawLegend(at("legend"), region.id, layer, show).catch(failed);
@@ -147,6 +147,14 @@ function facts() {
   at("seen").replaceChildren(...notes);
 }
 
+/** What is told where the region has no image at all. */
+function nothing() {
+  at("date-text").textContent = "No image yet";
+  at("date-facts").textContent = "";
+  for (const id of ["date-back", "date-next"]) at(id).disabled = true;
+  at("seen").replaceChildren(element("div", {}, "No virtual image yet: the nightly flow makes them, or vsat generate."));
+}
+
 function nearestLook() {
   const stops = state.layer === "observed" && !state.swipe ? timeline.lookDates() : region.dates.map((one) => one.date).filter((date) => timeline.looksOn(date).length);
   if (!stops.length) return "";
@@ -155,12 +163,14 @@ function nearestLook() {
   return element("button", { class: "plain", type: "button", on: { click: () => set({ date: to }) } }, `Go to ${shortDate(to)}`);
 }
 
+/** The address of the GIF: of what the slider shows, of a long record its last year. */
 function links() {
-  const dates = region.dates.map((one) => one.date);
   const gif = at("gif");
+  const [from, to] = timeline.stretch();
+  const dates = region.dates.map((one) => one.date).filter((date) => date >= from && date <= to);
   if (!dates.length) return gif.removeAttribute("href");
   const end = dates.at(-1);
-  const start = [dates[0], `${Number(end.slice(0, 4)) - 1}${end.slice(4)}`].sort().at(-1); // at most the last year
+  const start = [dates[0], dateOf(dayOf(end) - 366)].sort().at(-1);
   gif.href = api.gifPath(region.id, { show: state.show, start, end });
   gif.title = `Animation of the virtual images from ${longDate(start)} to ${longDate(end)}`;
 }
@@ -170,16 +180,13 @@ async function load(id) {
     const known = held.find((one) => one.id === id) || held[0];
     if (!known) return failed(new Error("No region is served here. Start with: vsat serve regions/demo.yaml"));
     player.stop();
-    const moved = region !== null;
     region = await api.region(known.id);
     origins = (await fetchLegend(known.id, "origin", "")).classes.slice(0, 4).map((one) => one.colour);
     state.region = known.id;
-    if (moved) Object.assign(state, { map: null, point: null, area: null });
     controls.load(held, region, state);
     if (!isIndex(state.measure) && !region.bands.includes(state.measure)) state.measure = DEFAULTS.measure;
     if (!isIndex(state.show) && !isPicture(state.show) && !region.bands.includes(state.show)) state.show = DEFAULTS.show;
     timeline.load(region);
-    if (!region.dates.length) at("seen").replaceChildren(element("div", {}, "No virtual image yet: the nightly flow makes them, or vsat generate."));
     at("map-view").hidden = state.view !== "map";
     map.showRegion(region, state.map);
     draw(() => true);
@@ -198,6 +205,7 @@ at("dock-close").addEventListener("click", () => {
   set({ point: null, area: null });
   at("map").focus();
 });
+at("span").addEventListener("change", links);
 for (const [id, by] of [["date-back", -1], ["date-next", 1]])
   at(id).addEventListener("click", () => {
     const date = timeline.step(by, state.date);
@@ -211,10 +219,9 @@ at("place").addEventListener("submit", (event) => {
 });
 window.addEventListener("hashchange", () => {
   const read = readHash();
-  const view = read.map;
-  delete read.map;
-  set({ ...DEFAULTS, region: state.region, map: state.map, ...read });
-  if (view) map.map.setView([view.lat, view.lon], view.zoom);
+  const stays = !read.region || read.region === state.region;
+  set({ ...DEFAULTS, region: state.region, map: stays ? state.map : null, ...read });
+  if (stays && read.map) map.map.setView([read.map.lat, read.map.lon], read.map.zoom);
   map.swipe.move(state.at, false);
 });
 

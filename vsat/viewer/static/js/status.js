@@ -1,7 +1,7 @@
 // The status view: which tile has an image of which date, and how the last night went.
 
 import * as api from "./api.js";
-import { STATES, element, longDate } from "./words.js";
+import { STATES, element, longDate, shortDate } from "./words.js";
 
 const SIGNS = { final: "●", provisional: "○", stale: "!", missing: "–" };
 const MONTH = new Intl.DateTimeFormat("en-GB", { month: "short", year: "numeric", timeZone: "UTC" });
@@ -22,14 +22,23 @@ export async function drawStatus(node, region, opened) {
 
 const isDate = (text) => /^\d{4}-\d\d-\d\d$/.test(text);
 
+const MAIN = ["scenes_fetched", "images_made", "images_failed"];
+const named = (name) => name.replaceAll("_", " ");
+
 function night(told) {
   if (!told.night) return element("p", { class: "faint" }, "No night has run yet.");
   const { day, outcome, exit_code: code, message } = told.night;
-  const counts = told.night.counts || {};
-  const pairs = [["Night of", isDate(day) ? longDate(day) : day], ["Outcome", outcome], ["Exit code", code], ["Complete up to", isDate(told.watermark) ? longDate(told.watermark) : told.watermark], ...Object.entries(counts).map(([name, value]) => [name.replaceAll("_", " "), value])];
-  const figures = element("dl", { class: "figures" }, ...pairs.filter(([, value]) => value !== null && value !== undefined && typeof value !== "object")
-    .map(([name, value]) => element("div", {}, element("dt", {}, name[0].toUpperCase() + name.slice(1)), element("dd", {}, String(value)))));
-  return element("div", {}, message ? element("p", { class: "message" }, message) : "", figures);
+  const counts = Object.entries(told.night.counts || {}).filter(([, value]) => typeof value === "number");
+  const pairs = [
+    ["night of", isDate(day) ? shortDate(day) : day], ["outcome", code ? `${outcome} (exit code ${code})` : outcome],
+    ["complete up to", isDate(told.watermark) ? shortDate(told.watermark) : told.watermark || "–"],
+    ...counts.filter(([name]) => MAIN.includes(name)).map(([name, value]) => [named(name), value]),
+  ];
+  const others = counts.filter(([name]) => !MAIN.includes(name)).map(([name, value]) => `${named(name)} ${value}`);
+  return element("div", {}, message ? element("p", { class: "message" }, message) : "",
+    element("dl", { class: "figures" }, ...pairs.map(([name, value]) =>
+      element("div", {}, element("dt", {}, name[0].toUpperCase() + name.slice(1)), element("dd", {}, String(value))))),
+    others.length ? element("p", { class: "faint" }, `Also: ${others.join(", ")}.`) : "");
 }
 
 function grid(told, opened) {

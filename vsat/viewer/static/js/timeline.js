@@ -1,6 +1,6 @@
 // The date slider: when the satellites looked, which dates have an image, and which date is shown.
 
-import { SENSORS, clearText, dateOf, dayOf, longDate, percent } from "./words.js";
+import { SENSORS, clearText, dateOf, dayOf, element, longDate, percent } from "./words.js";
 
 const INSET = 8; // half of the slider's handle, which never leaves the track
 const TICKS = { base: 42, tallest: 34, images: 52, axis: 62 };
@@ -14,11 +14,15 @@ function shape(tag, attributes, text = "") {
   return made;
 }
 
-export function createTimeline({ track, svg, input, hint }, chosen) {
+const LONG_DAYS = 500; // a record longer than this can be looked at year by year
+const bounds = (year) => [`${year}-01-01`, `${year}-12-31`].map(dayOf);
+
+export function createTimeline({ track, svg, input, hint, span, spanField }, chosen) {
   let images = []; // {date, day, status, observed}
   let stops = []; // the days that can be chosen
   let looks = new Map(); // day -> looks
-  let [first, last, now] = [0, 1, null];
+  let all = [0, 1]; // first and last day of the record
+  let [first, last, now] = [0, 1, null]; // of what the slider shows
 
   const x = (day) => INSET + ((day - first) / Math.max(1, last - first)) * (track.clientWidth - 2 * INSET);
   const nearest = (day) => stops.reduce((best, one) => (Math.abs(one - day) < Math.abs(best - day) ? one : best), stops[0]);
@@ -32,12 +36,13 @@ export function createTimeline({ track, svg, input, hint }, chosen) {
       let path = "";
       for (const [day, several] of looks)
         for (const look of several)
-          if (look.sensor === sensor) path += `M${(x(day) + shift).toFixed(1)} ${TICKS.base}v${-(3 + (look.clear ?? 0.5) * (TICKS.tallest - 3)).toFixed(1)}`;
-      const crowded = looks.size > wide / 4;
+          if (look.sensor === sensor && day >= first && day <= last) path += `M${(x(day) + shift).toFixed(1)} ${TICKS.base}v${-(3 + (look.clear ?? 0.5) * (TICKS.tallest - 3)).toFixed(1)}`;
+      const crowded = (looks.size * (last - first)) / Math.max(1, all[1] - all[0]) > wide / 4;
       svg.append(shape("path", { d: path, class: kind, "stroke-width": crowded ? 1 : 2, "stroke-linecap": "butt" }));
     }
-    const radius = images.length > wide / 9 ? 2 : 3.6;
-    for (const one of images)
+    const shown = images.filter((one) => one.day >= first && one.day <= last);
+    const radius = shown.length > wide / 9 ? 2 : 3.6;
+    for (const one of shown)
       svg.append(shape("circle", { cx: x(one.day), cy: TICKS.images, r: radius, class: `image${one.status === "final" ? "" : " open"}${one.day === now ? " now" : ""}` }));
   }
 
@@ -62,6 +67,13 @@ export function createTimeline({ track, svg, input, hint }, chosen) {
     });
   }
 
+  /** The slider shows a year, or all of the record. */
+  function stretch(year) {
+    span.value = year;
+    [first, last] = year === "all" ? all : bounds(year);
+    [input.min, input.max] = [first, last];
+  }
+
   /** What is on a day, in words. */
   function about(day) {
     const image = images.find((one) => one.day === day);
@@ -80,11 +92,17 @@ export function createTimeline({ track, svg, input, hint }, chosen) {
   function set(day) {
     now = day ?? now;
     if (now === null) return;
+    if (now < first || now > last) stretch(dateOf(now).slice(0, 4));
     input.value = now;
     input.setAttribute("aria-valuetext", about(now).join("; "));
     draw();
   }
 
+  span.addEventListener("change", () => {
+    stretch(span.value);
+    if (now < first || now > last) pick((first + last) / 2);
+    else set(now);
+  });
   input.addEventListener("input", () => pick(Number(input.value)));
   input.addEventListener("keydown", (event) => {
     const index = stops.indexOf(nearest(now));
@@ -98,7 +116,7 @@ export function createTimeline({ track, svg, input, hint }, chosen) {
   });
   track.addEventListener("pointermove", (event) => {
     const left = event.clientX - track.getBoundingClientRect().left;
-    const days = [...stops, ...looks.keys()];
+    const days = [...stops, ...looks.keys()].filter((day) => day >= first && day <= last);
     const close = days.reduce((best, day) => (Math.abs(x(day) - left) < Math.abs(x(best) - left) ? day : best), days[0]);
     hint.hidden = close === undefined || Math.abs(x(close) - left) > 12;
     if (hint.hidden) return;
@@ -118,8 +136,12 @@ export function createTimeline({ track, svg, input, hint }, chosen) {
         looks.set(day, [...(looks.get(day) || []), look]);
       }
       const days = [...images.map((one) => one.day), ...looks.keys()].sort((a, b) => a - b);
-      [first, last] = days.length ? [days[0], days.at(-1)] : [0, 1];
-      [input.min, input.max] = [first, last];
+      all = days.length ? [days[0], days.at(-1)] : [0, 1];
+      const [from, to] = all.map((day) => Number(dateOf(day).slice(0, 4)));
+      const years = Array.from({ length: to - from + 1 }, (_, i) => to - i);
+      span.replaceChildren(...["all", ...years].map((year) => element("option", { value: year }, year === "all" ? "all years" : String(year))));
+      spanField.hidden = all[1] - all[0] < LONG_DAYS;
+      stretch("all");
       input.disabled = images.length === 0;
       now = null;
       draw();
@@ -137,6 +159,8 @@ export function createTimeline({ track, svg, input, hint }, chosen) {
     imageOn: (date) => images.find((one) => one.date === date),
     looksOn: (date) => looks.get(dayOf(date)) || [],
     lookDates: () => [...looks.keys()].map(dateOf),
+    /** First and last date of what the slider shows. */
+    stretch: () => [dateOf(first), dateOf(last)],
     draw,
   };
 }
