@@ -40,8 +40,8 @@ class Picture:
 
 
 PICTURES = (
-    Picture("curve", f"date=2023-06-26&point={FIELD}&map=13.5/48.1540/14.2570", hover=0.955),
-    Picture("swipe", "date=2023-07-07&swipe=1&at=46&map=13/48.1450/14.2657", scheme="dark"),
+    Picture("curve", f"date=2023-06-26&point={FIELD}&map=13.5/48.1540/14.2570", hover=0.9697),
+    Picture("swipe", "date=2023-07-29&swipe=1&at=46&map=13/48.1450/14.2657", scheme="dark"),
     Picture("uncertainty", f"date=2023-01-23&layer=sd&measure=ndvi&point={FIELD}", scheme="dark"),
     Picture("area", f"date=2023-05-13&show=ndvi&area={AREA}&map=13.5/48.1420/14.2470"),
     Picture("phone", f"date=2023-08-09&point={FIELD}", size=SMALL),

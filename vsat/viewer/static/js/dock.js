@@ -74,7 +74,7 @@ export function createDock(parts, calls) {
       const one = estimate.get(date);
       const told = [];
       if (one && one.value !== null)
-        told.push(["virtual", `${rounded(one.value)} ± ${rounded(one.sd)}`], ["half of the truth", `${rounded(one.q25)} to ${rounded(one.q75)}`], ["nine tenths", `${rounded(one.q05)} to ${rounded(one.q95)}`], ["origin", ORIGINS[one.origin] || "no value"], ["state", one.status + (one.low_confidence ? ", low confidence" : "")]);
+        told.push(["virtual", `${rounded(one.value)} ± ${rounded(one.sd)}`], ["50 % interval", `${rounded(one.q25)} to ${rounded(one.q75)}`], ["90 % interval", `${rounded(one.q05)} to ${rounded(one.q95)}`], ["origin", ORIGINS[one.origin] || "no value"], ["state", one.status + (one.low_confidence ? ", low confidence" : "")]);
       for (const look of looks.get(date) || []) told.push([`${SENSORS[look.sensor] || look.sensor}`, look.clear ? rounded(look.value) : `masked: ${look.why || "unknown"}`]);
       return told.length ? told : [["no value", ""]];
     };
@@ -87,7 +87,7 @@ export function createDock(parts, calls) {
     });
     parts.plot.setAttribute("aria-label", `Curve of ${short(measure)} at ${degrees(place)}. Arrow keys go through its dates.`);
     keys([
-      [KEYS.line, "virtual"], [KEYS.band50, "50 % and 90 % of the truth"], [KEYS.l30, "Landsat, clear"], [KEYS.s30, "Sentinel-2, clear"],
+      [KEYS.line, "virtual"], [KEYS.band50, "50 % and 90 % intervals"], [KEYS.l30, "Landsat, clear"], [KEYS.s30, "Sentinel-2, clear"],
       [KEYS.hollow, "masked: cloud, shadow, snow"], [KEYS.strip(origins), "origin, from observed to prior only"],
     ]);
     table(["Date", "Source", "Value", "Standard deviation", "5 %", "25 %", "75 %", "95 %", "Origin or mask"], [
@@ -120,7 +120,7 @@ export function createDock(parts, calls) {
     });
     parts.plot.setAttribute("aria-label", `Mean of ${short(measure)} in the area. Arrow keys go through its dates.`);
     keys([
-      [KEYS.line, "mean of the virtual images"], [KEYS.wide, "90 %, errors alike in the whole area"], [KEYS.tight, "90 %, errors independent"],
+      [KEYS.line, "mean of the virtual images"], [KEYS.wide, "90 % interval, errors alike in the whole area"], [KEYS.tight, "90 % interval, errors independent"],
       [KEYS.spread, "pixels, 10 to 90 %"], [KEYS.strip(origins), "most frequent origin"],
     ]);
     table(["Date", "Mean", "Standard deviation", "If independent", "10 %", "90 %", "Observed that day", "Prior only", "Pixels"],
