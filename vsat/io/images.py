@@ -119,9 +119,7 @@ def image_grid(one: Published) -> TileGrid:
         return _grid(one.tile, file)
 
 
-def read_layer(
-    path: StorePath, grid: TileGrid, rows: slice = slice(None), cols: slice = slice(None)
-) -> NDArray[np.generic]:
+def read_layer(path: StorePath, grid: TileGrid, rows: slice = slice(None), cols: slice = slice(None)) -> NDArray[Any]:
     """The stored numbers (b, y, x) of a window of one layer.
 
     Args:
@@ -137,11 +135,11 @@ def read_layer(
     with open_layer(path) as (file, ahead):
         _check_grid(path, grid, file)
         ahead([window])
-        values: NDArray[np.generic] = file.read(window=window)
+        values: NDArray[Any] = file.read(window=window)
         return values
 
 
-def read_pixels(path: StorePath, grid: TileGrid, row_n: Sequence[int], col_n: Sequence[int]) -> NDArray[np.generic]:
+def read_pixels(path: StorePath, grid: TileGrid, row_n: Sequence[int], col_n: Sequence[int]) -> NDArray[Any]:
     """The stored numbers (b, n) of single pixels of one layer; the file is opened once. Raises as `read_layer`."""
     windows = [Window(col, row, 1, 1) for row, col in zip(row_n, col_n, strict=True)]
     with open_layer(path) as (file, ahead):
