@@ -14,9 +14,11 @@ from pyproj import Transformer
 from shapely.geometry import Polygon, mapping
 
 from vsat.core.grid import TileGrid
+from vsat.core.quality import NONE
 from vsat.errors import StoreError
 from vsat.hls import COMMON_NAMES, FILL, RESOLUTION_M, SCALE, WAVELENGTH_UM
 from vsat.io.durable import PARTIAL, unwritable, write_file
+from vsat.io.styles import ORIGIN_COLOURS, ORIGIN_WORDS
 from vsat.objects import AT_ONCE, ObjectPath, StorePath
 
 if TYPE_CHECKING:
@@ -37,7 +39,7 @@ EXTENSIONS = tuple(
     )
 )
 COG_TYPE = "image/tiff; application=geotiff; profile=cloud-optimized"
-TYPES = {".tif": COG_TYPE, ".png": "image/png", ".vrt": "application/xml"}
+TYPES = {".tif": COG_TYPE, ".png": "image/png", ".vrt": "application/xml", ".qml": "application/xml"}
 LPCLOUD = "https://cmr.earthdata.nasa.gov/stac/LPCLOUD/collections"
 SHA256_MULTIHASH = "1220"  # multihash code of SHA-256 and its length
 EDGE_POINTS = 5  # along each side of the footprint: a tile's edge bends by some metres in longitude and latitude
@@ -158,8 +160,9 @@ def _predecessor(image: "VirtualImage") -> list[dict[str, str]]:
 
 
 def _key(path: Path, name: str) -> str:
-    """Asset key of a file: `red`, `qa`, `sr`; the preview's is `thumbnail`."""
-    return "thumbnail" if path.suffix == ".png" else path.name.removeprefix(f"{name}.").removesuffix(path.suffix)
+    """Asset key of a file: `red`, `qa`, `sr`; the preview's is `thumbnail`, a style's `qa_style`."""
+    layer = path.name.removeprefix(f"{name}.").removesuffix(path.suffix)
+    return {".png": "thumbnail", ".qml": f"{layer}_style"}.get(path.suffix, layer)
 
 
 def _asset(path: Path, name: str, below: str) -> dict[str, Any]:
@@ -173,6 +176,12 @@ def _asset(path: Path, name: str, below: str) -> dict[str, Any]:
     key = _key(path, name)
     if path.suffix == ".png":
         return asset | {"roles": ["thumbnail"], "title": "true colour; hatched where prior only"}
+    if path.suffix == ".qml":
+        return asset | {"roles": ["style"], "title": f"how QGIS shows {key.removesuffix('_style')}"}
+    if key == "origin":
+        classes = [*_classes(QA_FIELDS[0][3]), {"value": NONE, "name": "no_value", "nodata": True}]
+        band = {"name": key, "data_type": "uint8", "nodata": NONE, "classification:classes": classes}
+        return asset | {"roles": ["data-mask"], "title": "where a value comes from", "bands": [band]}
     if path.suffix == ".vrt":
         return asset | {"roles": ["data" if key == "sr" else "uncertainty"], "title": "all bands as one layer"}
     return asset | _raster(key)
@@ -189,6 +198,8 @@ def _raster(key: str) -> dict[str, Any]:
             "nodata": FILL,
             "raster:scale": SCALE,
             "raster:offset": 0.0,
+            "raster:sampling": "area",
+            "raster:spatial_resolution": RESOLUTION_M,
             "unit": "1",
         }
         seen = {} if is_sd else {"eo:common_name": key, "eo:center_wavelength": WAVELENGTH_UM[band]}
@@ -202,11 +213,11 @@ def _raster(key: str) -> dict[str, Any]:
             "classification:bitfields": _bitfields(),
         }
     if key == "age":
-        names = ("last", "next", "count")
+        names = (("last", "day"), ("next", "day"), ("count", "1"))
         return {
             "title": "days since and until a clear look, and their number",
             "roles": ["metadata"],
-            "bands": [{"name": n, "data_type": "int16", "nodata": FILL} for n in names],
+            "bands": [{"name": name, "data_type": "int16", "nodata": FILL, "unit": unit} for name, unit in names],
         }
     return {
         "title": "one-based index into vsat:sources",
@@ -221,10 +232,19 @@ def _bitfields() -> list[dict[str, Any]]:
             "name": name,
             "offset": offset,
             "length": length,
-            "classes": [{"value": value, "name": word} for value, word in enumerate(words)],
+            "classes": _classes(words),
         }
         for offset, length, name, words in QA_FIELDS
     ]
+
+
+def _classes(words: Sequence[str]) -> list[dict[str, Any]]:
+    """The classes of a field of bits, those of origin with the colours of its style."""
+    told: list[dict[str, Any]] = [{"value": value, "name": word} for value, word in enumerate(words)]
+    if words == QA_FIELDS[0][3]:
+        for one in told:
+            one |= {"description": ORIGIN_WORDS[one["value"]], "color_hint": ORIGIN_COLOURS[one["value"]][1:].upper()}
+    return told
 
 
 def _footprint(grid: TileGrid) -> tuple[dict[str, Any], list[float]]:

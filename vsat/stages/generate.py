@@ -36,7 +36,7 @@ from vsat.stages.promotion import method_of, read_pointer
 log = logging.getLogger(__name__)
 
 FAILED = "image-failed"
-RECIPE = 1  # counts up when the same scenes shall give other bytes
+RECIPE = 2  # counts up when the same scenes shall give other bytes
 MOST_DATES = 4  # a job keeps that many dates of a whole tile in memory, .44 GB each
 CATALOGUE_TURN_S = 600.0
 
