@@ -8,6 +8,7 @@ from typing import Any
 import jsonschema
 import pystac
 import pytest
+import rustac
 from images import DAY, image
 from pystac.validation.local_validator import LocalValidator
 from referencing import Registry, Resource
@@ -93,8 +94,35 @@ def test_item_says_status_sources_sizes_and_never_a_null_time(home: Path) -> Non
     assert {"blue", "nir08", "swir22_sd", "qa", "age", "src", "sr", "sd", "thumbnail"} <= item["assets"].keys()
 
 
+def test_the_items_table_has_every_item_with_links_that_lead_on(home: Path) -> None:
+    table = home / "images" / "33UVP" / "items.parquet"
+    collection = pystac.Collection.from_file(str(table.with_name("collection.json")))
+    (link,) = [link for link in collection.links if link.rel == "items"]
+    assert link.get_absolute_href() == str(table)
+    assert collection.assets["items"].roles == ["collection-mirror"]
+    items = rustac.read_sync(str(table))["features"]
+    assert [item["id"] for item in items] == [item_at(home, day)["id"] for day in DAYS]
+    for item, day in zip(items, DAYS, strict=True):
+        assert all((table.parent / asset["href"]).is_file() for asset in item["assets"].values())
+        assert all((table.parent / link["href"]).is_file() for link in item["links"] if link["href"].startswith("."))
+        plain = item_at(home, day)
+        for key, asset in plain["assets"].items():
+            told = item["assets"][key]
+            assert told.pop("href").endswith(asset.pop("href")[1:]) and told == asset
+        assert item["geometry"] == plain["geometry"] and item["properties"].keys() == plain["properties"].keys()
+
+
+def test_a_table_holds_items_with_different_bands(tmp_path: Path) -> None:
+    for seed, (day, bands) in enumerate(zip(DAYS, (("red", "nir"), ("blue", "green", "red")), strict=True)):
+        publish(tmp_path, image(seed, day=day, bands=bands))
+    write_catalogue(tmp_path, "small", [image_folder(tmp_path, "33UVP", day) for day in DAYS])
+    first, second = rustac.read_sync(str(tmp_path / "images" / "33UVP" / "items.parquet"))["features"]
+    assert "nir08" in first["assets"] and "nir08" not in {key for key, one in second["assets"].items() if one}
+
+
 def test_writing_again_gives_the_same_bytes_and_a_lost_item_is_named(home: Path, tmp_path: Path) -> None:
-    files = [home / "images" / "catalog.json", home / "images" / "33UVP" / "collection.json"]
+    files = [home / "images" / "catalog.json"]
+    files += [home / "images" / "33UVP" / name for name in ("collection.json", "items.parquet")]
     before = [path.read_bytes() for path in files]
     write_catalogue(home, "small", [image_folder(home, "33UVP", day) for day in reversed(DAYS)])
     assert [path.read_bytes() for path in files] == before

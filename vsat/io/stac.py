@@ -18,6 +18,7 @@ from vsat.core.quality import NONE
 from vsat.errors import StoreError
 from vsat.hls import COMMON_NAMES, FILL, RESOLUTION_M, SCALE, WAVELENGTH_UM
 from vsat.io.durable import PARTIAL, unwritable, write_file
+from vsat.io.items_table import ITEMS_TABLE, PARQUET_TYPE, items_table
 from vsat.io.styles import ORIGIN_COLOURS, ORIGIN_WORDS
 from vsat.objects import AT_ONCE, ObjectPath, StorePath
 
@@ -103,11 +104,13 @@ def write_catalogue(home: StorePath, region: str, folders: Sequence[StorePath]) 
 def _write_catalogue(root: StorePath, region: str, folders: Sequence[StorePath]) -> None:
     if isinstance(root, Path):
         root.mkdir(parents=True, exist_ok=True)
-        for left in (*root.glob(f"*{PARTIAL}"), *root.glob(f"*/*.json.*{PARTIAL}")):  # of a killed writer
-            left.unlink(missing_ok=True)
+        for pattern in (f"*{PARTIAL}", f"*/*.json.*{PARTIAL}", f"*/{ITEMS_TABLE}.*{PARTIAL}"):  # of a killed writer
+            for left in root.glob(pattern):
+                left.unlink(missing_ok=True)
     tiles = []
     for tile, members in groupby(sorted(folders), key=lambda folder: folder.parent.name):
         items = _read_items([folder / f"{folder.name}.json" for folder in members])
+        write_file(root / tile / ITEMS_TABLE, [items_table(items)])
         write_file(root / tile / "collection.json", [_dumped(_collection(region, tile, items))])
         tiles.append(tile)
     catalogue = {
@@ -263,6 +266,7 @@ def _footprint(grid: TileGrid) -> tuple[dict[str, Any], list[float]]:
 def _collection(region: str, tile: str, items: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     times = sorted(item["properties"]["datetime"] for item in items)
     links = [_link("root", "../catalog.json"), _link("parent", "../catalog.json")]
+    links.append(_link("items", ITEMS_TABLE, PARQUET_TYPE))
     links += [_link("item", f"./{item['id']}/{item['id']}.json", "application/geo+json") for item in items]
     return {
         "type": "Collection", "stac_version": STAC_VERSION, "id": f"vsat-T{tile}", "title": f"{region}, tile {tile}",
@@ -270,6 +274,12 @@ def _collection(region: str, tile: str, items: Sequence[Mapping[str, Any]]) -> d
         "keywords": ["HLS", "gap filling", "surface reflectance", "uncertainty"],
         "extent": {"spatial": {"bbox": [items[0]["bbox"]]}, "temporal": {"interval": [[times[0], times[-1]]]}},
         "links": links,
+        "assets": {
+            "items": {
+                "href": f"./{ITEMS_TABLE}", "type": PARQUET_TYPE, "roles": ["collection-mirror"],
+                "title": "all items as GeoParquet",
+            },
+        },
     }  # fmt: skip
 
 
