@@ -11,13 +11,12 @@ import pytest
 import rustac
 from images import DAY, image
 from pystac.validation.local_validator import LocalValidator
-from referencing import Registry, Resource
+from stac_schemas import extension_errors
 
 from vsat.errors import StoreError
 from vsat.io.publish import image_folder, publish
 from vsat.io.stac import EXTENSIONS, write_catalogue
 
-SCHEMAS = Path(__file__).parent / "schemas"
 DAYS = (DAY, date(2024, 5, 12))
 
 
@@ -28,20 +27,6 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
         publish(home, image(seed, day=day))
     write_catalogue(home, "small", [image_folder(home, "33UVP", day) for day in DAYS])
     return home
-
-
-def extension_errors(item: dict[str, Any]) -> list[str]:
-    """What the vendored schemas of the item's extensions say against it."""
-    nothing = Resource.from_contents({"$schema": "http://json-schema.org/draft-07/schema#"})
-    # PROJJSON and GeoJSON are named by $ref for fields that our items do not have, or that the core schema checks
-    registry: Registry[Any] = Registry(retrieve=lambda _: nothing)
-    found = []
-    for url in item["stac_extensions"]:
-        schema = json.loads((SCHEMAS / f"{url.split('/')[3]}.json").read_text())
-        assert schema["$id"].rstrip("#") == url
-        validator = jsonschema.Draft7Validator(schema, registry=registry)
-        found += [f"{url}: {error.message}" for error in validator.iter_errors(item)]
-    return found
 
 
 def item_at(home: Path, day: date) -> dict[str, Any]:

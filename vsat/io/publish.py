@@ -180,8 +180,8 @@ def _assets(image: VirtualImage) -> Iterator[tuple[str, bytes]]:
     for kind, suffix in (("sr", ""), ("sd", "_sd")):
         yield f"{image.name}.{kind}.vrt", _bands_vrt(image, suffix)
     yield f"{image.name}.origin.vrt", _origin_vrt(image)
-    for layer, style in image_styles(image.bands).items():
-        yield f"{image.name}.{layer}.qml", style
+    for shown, style in image_styles(image.bands).items():
+        yield f"{image.name}.{shown}.qml", style
     yield f"{image.name}.png", preview_png(image.refl_byx, image.bands, image.qa_yx)
 
 
