@@ -1,17 +1,20 @@
 """STAC items and the static catalogue: valid offline, walkable, and the same bytes for the same images."""
 
 import json
+import warnings
 from datetime import date
 from pathlib import Path
 from typing import Any
 
 import jsonschema
 import pystac
+import pystac_client
 import pytest
 import rustac
 from images import DAY, image
 from pystac.validation.local_validator import LocalValidator
-from stac_schemas import extension_errors
+from pystac_client.warnings import PystacClientWarning
+from stac_schemas import extension_errors, validator_errors
 
 from vsat.errors import StoreError
 from vsat.io.publish import image_folder, publish
@@ -41,6 +44,25 @@ def test_items_are_valid_against_core_and_every_extension_they_name(home: Path) 
         LocalValidator().item_validator().validate(item)
         assert tuple(item["stac_extensions"]) == EXTENSIONS
         assert extension_errors(item) == []
+
+
+def test_stac_validator_accepts_every_file(home: Path, tmp_path: Path) -> None:
+    root = home / "images"
+    files = [root / "catalog.json", root / "33UVP" / "collection.json"]
+    files += [folder / f"{folder.name}.json" for folder in (image_folder(home, "33UVP", day) for day in DAYS)]
+    assert [error for file in files for error in validator_errors(file)] == []
+    item = item_at(home, DAY)
+    item["assets"]["red"]["file:size"] = "large"
+    (tmp_path / "item.json").write_text(json.dumps(item))
+    assert "large" in validator_errors(tmp_path / "item.json")[0]
+
+
+def test_pystac_client_walks_the_catalogue(home: Path) -> None:
+    with warnings.catch_warnings():  # a static catalogue has no conformance classes, and is walked by pystac
+        warnings.simplefilter("ignore", PystacClientWarning)
+        client = pystac_client.Client.open(str(home / "images" / "catalog.json"))
+        found = [item.id for item in client.get_items(recursive=True)]
+    assert found == [image_folder(home, "33UVP", day).name for day in DAYS]
 
 
 def test_the_validation_can_fail(home: Path) -> None:
