@@ -1,12 +1,14 @@
 """A region with published images and their receipts, as a night leaves it, without the scenes that a night needs."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import date
 from pathlib import Path
 
-from images import DAY, image
+from images import DAY, GRID, image
 
 from vsat.config import Region, load_region
+from vsat.core.grid import TileGrid
 from vsat.hls import BANDS
 from vsat.io.images import folder_of
 from vsat.io.ledger import Ledger, Receipt
@@ -40,8 +42,10 @@ def region_with_images(
     return region
 
 
-def record(ledger: Ledger, region: Region, seed: int, day: date, bands: tuple[str, ...] = BANDS) -> None:
+def record(
+    ledger: Ledger, region: Region, seed: int, day: date, bands: tuple[str, ...] = BANDS, grid: TileGrid = GRID
+) -> None:
     """Image `seed` of the day is published and listed."""
-    made = image(seed, bands=bands, day=day)
+    made = replace(image(seed, bands=bands, day=day), grid=grid)
     outputs = publish(region.home, made)
-    ledger.record(Receipt("image", f"33UVP/{day}", "done", (), f"{seed}", outputs, dict(made.facts)))
+    ledger.record(Receipt("image", f"{grid.tile}/{day}", "done", (), f"{seed}", outputs, dict(made.facts)))

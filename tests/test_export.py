@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -15,17 +16,21 @@ import pytest
 import rasterio
 import xarray as xr
 from images import GRID, image
-from products import DAYS, region_with_images
+from products import DAYS, record, region_with_images
 from pyproj import Transformer
 from rio_cogeo.cogeo import cog_validate
 
 from vsat import cli
 from vsat.config import Region
+from vsat.core.grid import TileGrid
 from vsat.core.indices import index, index_sd
 from vsat.core.quality import unpack_qa
 from vsat.errors import InputError
 from vsat.hls import BANDS, FILL, SCALE
+from vsat.io.ledger import Ledger
+from vsat.io.scenes import ledger_path
 from vsat.io.variables import INDEX_FILL
+from vsat.objects import ObjectPath
 from vsat.stages.export import ExportOptions, export
 
 Vsat = Callable[..., dict[str, Any]]
@@ -197,6 +202,53 @@ def test_polygons_give_means_between_two_ends_of_what_they_may_be_wrong_by(regio
         mean, n = np.nanmean(values), np.isfinite(values).sum()
         wanted = (mean, np.nanmean(sds), np.sqrt(np.nansum(sds**2)) / n, *np.nanpercentile(values, (10, 90)))
         np.testing.assert_allclose(told, wanted, atol=1e-5)
+
+
+def test_a_bucket_exports_what_a_folder_does(bucket: ObjectPath, netcdf: Path, region: Region, tmp_path: Path) -> None:
+    remote = region_with_images(tmp_path, store=bucket)
+    export(remote, tmp_path / "remote.nc", ExportOptions(indices=("ndvi", "evi")))
+    with xr.open_dataset(netcdf) as mine, xr.open_dataset(tmp_path / "remote.nc") as theirs:
+        xr.testing.assert_identical(mine, theirs)
+    (tmp_path / "points.csv").write_text("lon,lat\n{},{}\n{},{}".format(*lon_lat(7, 9), *lon_lat(290, 3)))
+    options = ExportOptions(points=tmp_path / "points.csv")
+    for of, name in ((region, "mine.csv"), (remote, "theirs.csv")):
+        export(of, tmp_path / name, options)
+    assert (tmp_path / "mine.csv").read_bytes() == (tmp_path / "theirs.csv").read_bytes()
+
+
+def test_places_on_the_border_of_two_tiles_belong_to_one(tmp_path: Path) -> None:
+    west = replace(GRID, x0=500_000.0 - 200 * 30)  # both reach over the border, at easting 500 km
+    east = replace(GRID, tile="33UWP", x0=500_000.0 - 80 * 30)
+    region = region_with_images(tmp_path, days=())
+    with Ledger(ledger_path(region.home)) as ledger:
+        for seed, grid in enumerate((west, east)):
+            record(ledger, region, seed, DAYS[0], grid=grid)
+    with pytest.raises(InputError, match=r"several tiles.*33UVP, 33UWP"):
+        export(region, tmp_path / "a.nc", ExportOptions())
+    assert export(region, tmp_path / "b.nc", ExportOptions(tile="33UWP", bands=("red",))).images == 1
+
+    def at(grid: TileGrid, row: float, col: float) -> tuple[float, float]:
+        lon, lat = TO_DEGREES.transform(grid.x0 + (col + 0.5) * 30, grid.y0 - (row + 0.5) * 30)
+        return float(lon), float(lat)
+
+    (tmp_path / "points.csv").write_text("lon,lat\n{},{}\n{},{}".format(*at(west, 12, 199), *at(west, 12, 200)))
+    export(region, tmp_path / "points_out.csv", ExportOptions(points=tmp_path / "points.csv", bands=("red",)))
+    rows = list(csv.DictReader((tmp_path / "points_out.csv").open()))
+    assert [(row["tile"], row["row"], row["col"]) for row in rows] == [("33UVP", "12", "199"), ("33UWP", "12", "80")]
+
+    ring = [at(west, row - 0.5, col - 0.5) for row, col in ((160, 180), (160, 230), (190, 230), (190, 180), (160, 180))]
+    (tmp_path / "field.json").write_text(json.dumps({"type": "Polygon", "coordinates": [ring]}))
+    export(region, tmp_path / "field.csv", ExportOptions(polygons=tmp_path / "field.json", bands=("red",)))
+    (row,) = csv.DictReader((tmp_path / "field.csv").open())
+    mine, theirs = floats(image(0).refl_byx)[2, 160:190, 180:200], floats(image(1).refl_byx)[2, 160:190, 80:110]
+    assert int(row["pixels"]) == mine.size + theirs.size == 1500
+    assert float(row["red"]) == pytest.approx(np.concatenate([mine.ravel(), theirs.ravel()]).mean(), abs=1e-5)
+
+
+def test_an_index_that_the_bands_do_not_give_is_refused(tmp_path: Path) -> None:
+    region = region_with_images(tmp_path, days=DAYS[:1], bands=("red", "green"))
+    with pytest.raises(InputError, match="no band 'nir'"):
+        export(region, tmp_path / "a.nc", ExportOptions(indices=("ndvi",)))
 
 
 def test_the_verb_tells_what_it_wrote(

@@ -76,7 +76,7 @@ def _describe(file: Any, region: str, grid: TileGrid, images: Sequence[Published
     newest = max(one.day for one in images)
     file.setncatts({
         "Conventions": CONVENTIONS, "title": f"Virtual images of {region}, HLS tile {grid.tile}",
-        "institution": "unknown", "source": "vsat, from Harmonized Landsat Sentinel-2 L30 and S30 v2.0",
+        "source": "vsat, from Harmonized Landsat Sentinel-2 L30 and S30 v2.0",
         "history": f"vsat export of {len(images)} images, {images[0].day} to {newest}",
         "references": "https://lpdaac.usgs.gov/documents/1698/HLS_User_Guide_V2.pdf",
         "comment": "Estimates, not measurements, except where qa says observed. Standard deviations are calibrated.",

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 from vsat.config import Region
+from vsat.core.indices import named
 from vsat.errors import InputError
 from vsat.io.durable import make_folder
 from vsat.io.images import Published, image_grid, published, tile_images
@@ -85,7 +86,7 @@ def export(
     if form == "csv":
         return _table(region, out, options, progress)
     images = _within(tile_images(region, options.tile), options, region.name)
-    grid, variables = image_grid(images[-1]), _variables(images, options)
+    grid, variables = image_grid(images[-1]), _variables(images, options, region.name)
     if form == "netcdf":
         make_folder(out.parent)
         write_netcdf(out, region.name, grid, images, variables, progress)
@@ -108,7 +109,7 @@ def export(
 def _table(region: Region, out: Path, options: ExportOptions, progress: Progress | None) -> ExportReport:
     listed = tile_images(region, options.tile) if options.tile else published(region.home)
     images = _within(listed, options, region.name)
-    variables = [one for one in _variables(images, options) if not one.is_sd and (one.band or one.index)]
+    variables = [one for one in _variables(images, options, region.name) if not one.is_sd and (one.band or one.index)]
     names = tuple(one.name for one in variables)
     if options.points is not None:
         table, outside = point_table(images, read_points(options.points), names, progress)
@@ -121,14 +122,15 @@ def _table(region: Region, out: Path, options: ExportOptions, progress: Progress
     return ExportReport("csv", (str(out),), len(images), names, rows, tuple(outside))
 
 
-def _variables(images: Sequence[Published], options: ExportOptions) -> tuple[Variable, ...]:
+def _variables(images: Sequence[Published], options: ExportOptions, region: str) -> tuple[Variable, ...]:
     there = tuple(dict.fromkeys(band for one in images for band in one.bands))
     bands = there if options.bands is None else options.bands
-    lacking = [band for band in bands if band not in there]
     variables = chosen(bands, options.indices)
+    needed = (*bands, *(band for name in options.indices for band in named(name).bands))
+    lacking = [band for band in needed if band not in there]
     if lacking:
         step = f"name some of {', '.join(there)}, or add it to the region's bands and generate again"
-        raise InputError(f"the images have no band {lacking[0]!r}", place="--bands", next_step=step)
+        raise InputError(f"the images have no band {lacking[0]!r}", place=region, next_step=step)
     return variables
 
 
