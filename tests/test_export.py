@@ -102,7 +102,7 @@ ComplianceChecker.run_checker(
 
 def test_a_cf_checker_finds_nothing(netcdf: Path, folder: Path) -> None:
     report = folder / "cf.json"
-    # its own process: it imports pkg_resources, whose warnings would be errors here
+    # a process of its own, where its warnings are no errors
     command = [sys.executable, "-W", "ignore", "-c", CF_CHECK, str(netcdf), str(report)]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=240)
     assert done.returncode == 0, done.stderr[-2000:]
