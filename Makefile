@@ -23,7 +23,7 @@ $(READY): requirements.lock pyproject.toml
 	@$(PIP) --no-deps --no-build-isolation --editable .
 	@touch $@
 
-# PostgreSQL with PostGIS and a browser, for the tests that use them
+# PostgreSQL with PostGIS, a browser, GDAL and QGIS, for the tests that use them
 system:
 	@infra/install-test-packages.sh
 

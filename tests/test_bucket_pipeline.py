@@ -5,12 +5,14 @@ import os
 from dataclasses import replace
 from datetime import UTC, date, datetime
 from pathlib import Path, PurePosixPath
+from tempfile import NamedTemporaryFile
 from urllib.parse import urlsplit
 
 import numpy as np
 import obstore.store
 import pytest
 import rasterio
+import rustac
 import xarray as xr
 import zarr.storage
 
@@ -60,6 +62,8 @@ def products(home: StorePath) -> dict[str, bytes]:
             found[name] = content
         elif path.parts[0] == "images" and len(path.parts) == 5:
             found["/".join((*path.parts[:3], path.name))] = content
+        elif path.suffix == ".parquet":
+            found[name] = items_of(content)
         elif path.parts[0] == "images" and path.suffix != ".json":
             found[name] = content
         elif path.parts[0] == "images":
@@ -68,6 +72,19 @@ def products(home: StorePath) -> dict[str, bytes]:
                 asset["href"] = f"./{PurePosixPath(asset['href']).name}"
             found[name] = json.dumps(item, indent=1, sort_keys=True).encode() + b"\n"
     return found
+
+
+def items_of(table: bytes) -> bytes:
+    """The items of a GeoParquet file as JSON, without the folder between and the links to others."""
+    with NamedTemporaryFile(suffix=".parquet") as file:
+        file.write(table)
+        file.flush()
+        items = rustac.read_sync(file.name)["features"]
+    for item in items:
+        for asset in item["assets"].values():
+            assert asset["href"].startswith(f"./{item['id']}/")
+            asset["href"] = PurePosixPath(asset["href"]).name
+    return json.dumps(items).encode()
 
 
 def receipts(home: StorePath, kind: str) -> list[Receipt]:

@@ -20,7 +20,7 @@ from vsat.config import load_region
 from vsat.io.archive import withhold
 
 VERBS = [
-    "init", "check", "plan", "fetch", "generate", "fill", "sample", "evaluate", "backfill", "nightly", "status", "verify",
+    "init", "check", "plan", "fetch", "generate", "fill", "sample", "evaluate", "export", "backfill", "nightly", "status", "verify",
     "demo", "up", "down", "serve", "doctor",
 ]  # fmt: skip
 Vsat = Callable[..., tuple[int, str, str]]

@@ -24,7 +24,7 @@ FLOORS = (
     ("vsat.io", "vsat.model"),
     ("vsat.stages",),
     ("vsat.__init__", "vsat.viewer", "vsat.processes", "vsat.stack", "vsat.doctor"),
-    ("vsat.terminal", "vsat.learning", "vsat.operating", "vsat.promoting", "vsat.cli"),
+    ("vsat.terminal", "vsat.learning", "vsat.operating", "vsat.promoting", "vsat.exporting", "vsat.cli"),
     ("flows",),
 )
 PRINTING = (

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from pystac.validation.local_validator import LocalValidator
+from stac_schemas import extension_errors
 from stores import write_store
 from transformers import GPT2Config, GPT2Model
 from typer.testing import CliRunner
@@ -37,7 +39,7 @@ def test_a_checkpoint_from_the_prior_fills_and_has_a_card(tmp_path: Path) -> Non
     report = train(TrainPlan(held_out=6, options=OPTIONS), out)
     assert (report.steps, report.stopped) == (4, "steps") and report.held_out_best is not None
     assert sorted(path.name for path in out.iterdir() if path.name[0] != ".") == sorted(
-        ["README.md", "calibration.json", "card.json", "config.json", "model.safetensors", "run"]
+        ["README.md", "calibration.json", "card.json", "config.json", "item.json", "model.safetensors", "run"]
     )
     ready = load_checkpoint(out)
     day_t = np.arange(18000, 18400, 8).astype(np.int32)
@@ -46,6 +48,9 @@ def test_a_checkpoint_from_the_prior_fills_and_has_a_card(tmp_path: Path) -> Non
     assert np.isfinite(filled.refl_qbyx).all() and (filled.p05_qbyx < filled.p95_qbyx).all()
     facts = json.loads((out / CARD_JSON).read_text())
     assert facts["options"]["steps"] == 4 and facts["report"]["out"] == "model" and facts["losses"]["held_out"]
+    item = json.loads((out / "item.json").read_text())
+    LocalValidator().item_validator().validate(item)
+    assert extension_errors(item) == [] and item["id"] == "model"
     text = (out / CARD).read_text()
     assert "synthetic records" in text and str(tmp_path) not in text
 

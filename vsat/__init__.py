@@ -9,21 +9,20 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from vsat.config import Region, load_region
     from vsat.errors import VsatError
-    from vsat.hls import GranuleId
     from vsat.io.cube import open_cube
     from vsat.io.exchange import load_cube
+    from vsat.io.images import open_images
     from vsat.stages.fetch import fetch
     from vsat.stages.fill import predict
     from vsat.stages.generate import generate
 
 __version__ = "0.1.0"
 __all__ = [
-    "GranuleId", "Region", "VsatError", "__version__", "fetch", "generate", "load_cube", "load_region", "open_cube",
+    "Region", "VsatError", "__version__", "fetch", "generate", "load_cube", "load_region", "open_cube", "open_images",
     "predict",
 ]  # fmt: skip
 
 _HOMES = {
-    "GranuleId": "vsat.hls",
     "Region": "vsat.config",
     "VsatError": "vsat.errors",
     "fetch": "vsat.stages.fetch",
@@ -31,6 +30,7 @@ _HOMES = {
     "load_cube": "vsat.io.exchange",
     "load_region": "vsat.config",
     "open_cube": "vsat.io.cube",
+    "open_images": "vsat.io.images",
     "predict": "vsat.stages.fill",
 }
 

@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from vsat.errors import ExitCode, InputError, VsatError
+from vsat.exporting import export
 from vsat.learning import evaluate, fill, sample, train
 from vsat.operating import doctor, down, serve, up
 from vsat.promoting import app as models
@@ -181,6 +182,7 @@ app.command(epilog="Example: vsat fill cube.nc --every 10 --out filled.nc")(fill
 app.command(epilog="Example: vsat sample regions/demo.yaml --out var/patches --patches 500")(sample)
 app.command(epilog="Example: vsat train --patches var/patches --init anydate --out var/model --minutes 20")(train)
 app.command(epilog="Example: vsat evaluate cube.nc --json verdict.json --html verdict.html")(evaluate)
+app.command(epilog="Example: vsat export regions/demo.yaml --out farm.nc --index ndvi --start 2023-05-01")(export)
 app.add_typer(models, name="model")
 
 

@@ -134,8 +134,8 @@ class _Stack:
 
     def __getitem__(self, window: tuple[Any, ...]) -> NDArray[Any]:
         times, *bands, rows, cols = window
-        read_rows, left_rows = _plain(rows, self._grid.height)
-        read_cols, left_cols = _plain(cols, self._grid.width)
+        read_rows, left_rows = plain_slice(rows, self._grid.height)
+        read_cols, left_cols = plain_slice(cols, self._grid.width)
         keys = self._keys[times]
         read_tbyx = read_array(self._home, self._grid, keys, self._array, rows=read_rows, cols=read_cols)
         kept: tuple[Any, ...] = (slice(None), *(bands or [0]), left_rows, left_cols)
@@ -143,7 +143,7 @@ class _Stack:
         return kept_tbyx
 
 
-def _plain(asked: slice, length: int) -> tuple[slice, slice]:
+def plain_slice(asked: slice, length: int) -> tuple[slice, slice]:
     """A slice with step 1 that holds all that is asked, and what is then left to slice."""
     pixels = range(length)[asked]
     if pixels.step == 1:

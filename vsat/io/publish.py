@@ -1,4 +1,4 @@
-"""The virtual image on disk: one folder per tile and date with COGs, VRTs, a preview and, last, the STAC item.
+"""The virtual image on disk: one folder per tile and date with COGs, VRTs, styles, a preview and, last, the STAC item.
 
 The folder is written aside and put in place in one step; readers see the old image or the new one, never a mix. In a
 bucket only one object can be put in one step: the item. The other files lie beside it below a name made of their
@@ -11,7 +11,7 @@ import fcntl
 import hashlib
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import date
@@ -27,10 +27,12 @@ from numpy.typing import NDArray
 from rasterio.io import MemoryFile
 
 from vsat.core.grid import TileGrid
+from vsat.core.quality import NO_VALUE, NONE, ORIGIN_MASK
 from vsat.errors import StoreError
 from vsat.hls import BANDS, COMMON_NAMES, FILL, SCALE
 from vsat.io.durable import PARTIAL, aside_name, sync_folder, unwritable, write_file
 from vsat.io.preview import preview_png
+from vsat.io.styles import image_styles
 from vsat.objects import ABSENT, ObjectPath, StorePath
 
 FIRST_VERSION = 1
@@ -176,7 +178,10 @@ def _assets(image: VirtualImage) -> Iterator[tuple[str, bytes]]:
     for layer in _layers(image):
         yield f"{image.name}.{layer.asset}.tif", _cog(image.grid, layer)
     for kind, suffix in (("sr", ""), ("sd", "_sd")):
-        yield f"{image.name}.{kind}.vrt", _vrt(image, suffix)
+        yield f"{image.name}.{kind}.vrt", _bands_vrt(image, suffix)
+    yield f"{image.name}.origin.vrt", _origin_vrt(image)
+    for shown, style in image_styles(image.bands).items():
+        yield f"{image.name}.{shown}.qml", style
     yield f"{image.name}.png", preview_png(image.refl_byx, image.bands, image.qa_yx)
 
 
@@ -245,26 +250,48 @@ def _cog(grid: TileGrid, layer: _Layer) -> bytes:
         return bytes(cog.getbuffer())
 
 
-def _vrt(image: VirtualImage, suffix: str) -> bytes:
-    """The bands as one layer, by relative paths, to drag into QGIS."""
-    grid = image.grid
+def _bands_vrt(image: VirtualImage, suffix: str) -> bytes:
+    """The bands as one layer."""
+    scale = f"<Scale>{SCALE}</Scale><Offset>0</Offset>"
+    return _vrt(
+        image.grid,
+        [
+            _vrt_band(
+                image, "Int16", number, f"<Description>{band}</Description><NoDataValue>{FILL}</NoDataValue>{scale}",
+                f"{COMMON_NAMES[band]}{suffix}", f"<NODATA>{FILL}</NODATA>",
+            )
+            for number, band in enumerate(image.bands, start=1)
+        ],
+    )  # fmt: skip
+
+
+def _origin_vrt(image: VirtualImage) -> bytes:
+    """The two bits of origin out of the quality layer: QGIS cannot show bits of a byte by themselves."""
+    table = ",".join(f"{code}:{NONE if code & NO_VALUE else code & ORIGIN_MASK}" for code in range(256))
+    told = f"<Description>origin</Description><NoDataValue>{NONE}</NoDataValue>"
+    return _vrt(image.grid, [_vrt_band(image, "Byte", 1, told, "qa", f"<LUT>{table}</LUT>")])
+
+
+def _vrt(grid: TileGrid, bands: Sequence[str]) -> bytes:
+    """Layers as one, by relative paths, to drag into QGIS."""
     wkt = rasterio.crs.CRS.from_epsg(grid.epsg).to_wkt()
     geo = ", ".join(f"{v:.1f}" for v in grid.transform.to_gdal())
-    lines = [
+    head = [
         f'<VRTDataset rasterXSize="{grid.width}" rasterYSize="{grid.height}">',
         f"  <SRS>{escape(wkt)}</SRS>",
         f"  <GeoTransform>{geo}</GeoTransform>",
     ]
-    for number, band in enumerate(image.bands, start=1):
-        size = f'xOff="0" yOff="0" xSize="{grid.width}" ySize="{grid.height}"'
-        lines += [
-            f'  <VRTRasterBand dataType="Int16" band="{number}">',
-            f"    <Description>{band}</Description><NoDataValue>{FILL}</NoDataValue><Scale>{SCALE}</Scale><Offset>0</Offset>",
-            f'    <ComplexSource><SourceFilename relativeToVRT="1">{image.name}.{COMMON_NAMES[band]}{suffix}.tif</SourceFilename>',
-            f"      <SourceBand>1</SourceBand><SrcRect {size}/><DstRect {size}/><NODATA>{FILL}</NODATA></ComplexSource>",
-            "  </VRTRasterBand>",
-        ]
-    return ("\n".join([*lines, "</VRTDataset>"]) + "\n").encode()
+    return ("\n".join([*head, *bands, "</VRTDataset>"]) + "\n").encode()
+
+
+def _vrt_band(image: VirtualImage, dtype: str, number: int, told: str, asset: str, how: str) -> str:
+    size = f'xOff="0" yOff="0" xSize="{image.grid.width}" ySize="{image.grid.height}"'
+    return (
+        f'  <VRTRasterBand dataType="{dtype}" band="{number}">\n    {told}\n'
+        f'    <ComplexSource><SourceFilename relativeToVRT="1">{image.name}.{asset}.tif</SourceFilename>\n'
+        f"      <SourceBand>1</SourceBand><SrcRect {size}/><DstRect {size}/>{how}</ComplexSource>\n"
+        "  </VRTRasterBand>"
+    )
 
 
 @contextmanager

@@ -14,9 +14,12 @@ from pyproj import Transformer
 from shapely.geometry import Polygon, mapping
 
 from vsat.core.grid import TileGrid
+from vsat.core.quality import NONE
 from vsat.errors import StoreError
 from vsat.hls import COMMON_NAMES, FILL, RESOLUTION_M, SCALE, WAVELENGTH_UM
 from vsat.io.durable import PARTIAL, unwritable, write_file
+from vsat.io.items_table import ITEMS_TABLE, PARQUET_TYPE, items_table
+from vsat.io.styles import ORIGIN_COLOURS, ORIGIN_WORDS
 from vsat.objects import AT_ONCE, ObjectPath, StorePath
 
 if TYPE_CHECKING:
@@ -37,7 +40,7 @@ EXTENSIONS = tuple(
     )
 )
 COG_TYPE = "image/tiff; application=geotiff; profile=cloud-optimized"
-TYPES = {".tif": COG_TYPE, ".png": "image/png", ".vrt": "application/xml"}
+TYPES = {".tif": COG_TYPE, ".png": "image/png", ".vrt": "application/xml", ".qml": "application/xml"}
 LPCLOUD = "https://cmr.earthdata.nasa.gov/stac/LPCLOUD/collections"
 SHA256_MULTIHASH = "1220"  # multihash code of SHA-256 and its length
 EDGE_POINTS = 5  # along each side of the footprint: a tile's edge bends by some metres in longitude and latitude
@@ -101,11 +104,13 @@ def write_catalogue(home: StorePath, region: str, folders: Sequence[StorePath]) 
 def _write_catalogue(root: StorePath, region: str, folders: Sequence[StorePath]) -> None:
     if isinstance(root, Path):
         root.mkdir(parents=True, exist_ok=True)
-        for left in (*root.glob(f"*{PARTIAL}"), *root.glob(f"*/*.json.*{PARTIAL}")):  # of a killed writer
-            left.unlink(missing_ok=True)
+        for pattern in (f"*{PARTIAL}", f"*/*.json.*{PARTIAL}", f"*/{ITEMS_TABLE}.*{PARTIAL}"):  # of a killed writer
+            for left in root.glob(pattern):
+                left.unlink(missing_ok=True)
     tiles = []
     for tile, members in groupby(sorted(folders), key=lambda folder: folder.parent.name):
         items = _read_items([folder / f"{folder.name}.json" for folder in members])
+        write_file(root / tile / ITEMS_TABLE, [items_table(items)])
         write_file(root / tile / "collection.json", [_dumped(_collection(region, tile, items))])
         tiles.append(tile)
     catalogue = {
@@ -158,8 +163,9 @@ def _predecessor(image: "VirtualImage") -> list[dict[str, str]]:
 
 
 def _key(path: Path, name: str) -> str:
-    """Asset key of a file: `red`, `qa`, `sr`; the preview's is `thumbnail`."""
-    return "thumbnail" if path.suffix == ".png" else path.name.removeprefix(f"{name}.").removesuffix(path.suffix)
+    """Asset key of a file: `red`, `qa`, `sr`; the preview's is `thumbnail`, a style's `qa_style`."""
+    layer = path.name.removeprefix(f"{name}.").removesuffix(path.suffix)
+    return {".png": "thumbnail", ".qml": f"{layer}_style"}.get(path.suffix, layer)
 
 
 def _asset(path: Path, name: str, below: str) -> dict[str, Any]:
@@ -173,6 +179,12 @@ def _asset(path: Path, name: str, below: str) -> dict[str, Any]:
     key = _key(path, name)
     if path.suffix == ".png":
         return asset | {"roles": ["thumbnail"], "title": "true colour; hatched where prior only"}
+    if path.suffix == ".qml":
+        return asset | {"roles": ["style"], "title": f"how QGIS shows {key.removesuffix('_style')}"}
+    if key == "origin":
+        classes = [*_classes(QA_FIELDS[0][3]), {"value": NONE, "name": "no_value", "nodata": True}]
+        band = {"name": key, "data_type": "uint8", "nodata": NONE, "classification:classes": classes}
+        return asset | {"roles": ["data-mask"], "title": "where a value comes from", "bands": [band]}
     if path.suffix == ".vrt":
         return asset | {"roles": ["data" if key == "sr" else "uncertainty"], "title": "all bands as one layer"}
     return asset | _raster(key)
@@ -189,6 +201,8 @@ def _raster(key: str) -> dict[str, Any]:
             "nodata": FILL,
             "raster:scale": SCALE,
             "raster:offset": 0.0,
+            "raster:sampling": "area",
+            "raster:spatial_resolution": RESOLUTION_M,
             "unit": "1",
         }
         seen = {} if is_sd else {"eo:common_name": key, "eo:center_wavelength": WAVELENGTH_UM[band]}
@@ -202,11 +216,11 @@ def _raster(key: str) -> dict[str, Any]:
             "classification:bitfields": _bitfields(),
         }
     if key == "age":
-        names = ("last", "next", "count")
+        names = (("last", "day"), ("next", "day"), ("count", "1"))
         return {
             "title": "days since and until a clear look, and their number",
             "roles": ["metadata"],
-            "bands": [{"name": n, "data_type": "int16", "nodata": FILL} for n in names],
+            "bands": [{"name": name, "data_type": "int16", "nodata": FILL, "unit": unit} for name, unit in names],
         }
     return {
         "title": "one-based index into vsat:sources",
@@ -221,10 +235,19 @@ def _bitfields() -> list[dict[str, Any]]:
             "name": name,
             "offset": offset,
             "length": length,
-            "classes": [{"value": value, "name": word} for value, word in enumerate(words)],
+            "classes": _classes(words),
         }
         for offset, length, name, words in QA_FIELDS
     ]
+
+
+def _classes(words: Sequence[str]) -> list[dict[str, Any]]:
+    """The classes of a field of bits, those of origin with the colours of its style."""
+    told: list[dict[str, Any]] = [{"value": value, "name": word} for value, word in enumerate(words)]
+    if words == QA_FIELDS[0][3]:
+        for one in told:
+            one |= {"description": ORIGIN_WORDS[one["value"]], "color_hint": ORIGIN_COLOURS[one["value"]][1:].upper()}
+    return told
 
 
 def _footprint(grid: TileGrid) -> tuple[dict[str, Any], list[float]]:
@@ -243,6 +266,7 @@ def _footprint(grid: TileGrid) -> tuple[dict[str, Any], list[float]]:
 def _collection(region: str, tile: str, items: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     times = sorted(item["properties"]["datetime"] for item in items)
     links = [_link("root", "../catalog.json"), _link("parent", "../catalog.json")]
+    links.append(_link("items", ITEMS_TABLE, PARQUET_TYPE))
     links += [_link("item", f"./{item['id']}/{item['id']}.json", "application/geo+json") for item in items]
     return {
         "type": "Collection", "stac_version": STAC_VERSION, "id": f"vsat-T{tile}", "title": f"{region}, tile {tile}",
@@ -250,6 +274,12 @@ def _collection(region: str, tile: str, items: Sequence[Mapping[str, Any]]) -> d
         "keywords": ["HLS", "gap filling", "surface reflectance", "uncertainty"],
         "extent": {"spatial": {"bbox": [items[0]["bbox"]]}, "temporal": {"interval": [[times[0], times[-1]]]}},
         "links": links,
+        "assets": {
+            "items": {
+                "href": f"./{ITEMS_TABLE}", "type": PARQUET_TYPE, "roles": ["collection-mirror"],
+                "title": "all items as GeoParquet",
+            },
+        },
     }  # fmt: skip
 
 

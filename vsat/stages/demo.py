@@ -28,10 +28,10 @@ from vsat.core.temporal import fill_temporal
 from vsat.errors import VsatError
 from vsat.hls import BANDS, FILL, SCALE, SceneKey
 from vsat.io.archive import write_synthetic
+from vsat.io.images import KIND as IMAGE
 from vsat.io.ledger import Ledger
 from vsat.io.publish import VirtualImage, read_image
 from vsat.io.scenes import ledger_path, read_scenes, scene_keys
-from vsat.stages.generate import KIND as IMAGE
 from vsat.stages.page import Z90, Look, Series, data_uri, render, series_svg, shades, text_table, true_colour
 
 HEADER = ("date", "status", "observed", "filled", "MAE", "linear", "cover", "seconds")

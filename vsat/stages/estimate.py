@@ -14,6 +14,7 @@ from itertools import groupby
 from vsat.config import Region
 from vsat.hls import SceneKey
 from vsat.io.durable import size_of
+from vsat.io.images import KIND
 from vsat.io.jobs import JobTable, Row
 from vsat.io.ledger import Ledger, Receipt
 from vsat.io.scenes import done_scenes, ledger_path
@@ -21,7 +22,7 @@ from vsat.objects import ObjectPath, StorePath, existing
 from vsat.settings import Settings
 from vsat.stages.backfill import plan_backfill
 from vsat.stages.fetch import open_endpoint, plan_fetch
-from vsat.stages.generate import KIND, context_span, plan_generate
+from vsat.stages.generate import context_span, plan_generate
 from vsat.stages.request import BackfillRequest, method_in
 from vsat.stages.units import months
 

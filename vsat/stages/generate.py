@@ -19,8 +19,9 @@ from vsat.config import Region
 from vsat.core.grid import TileGrid
 from vsat.errors import ReadError, StoreError
 from vsat.hls import SceneKey
+from vsat.io.images import KIND, folder_of, version_of
 from vsat.io.ledger import Fact, Ledger, Receipt, lease
-from vsat.io.publish import FIRST_VERSION, image_folder, publish
+from vsat.io.publish import FIRST_VERSION, publish
 from vsat.io.scenes import done_scenes, ledger_path
 from vsat.io.stac import write_catalogue
 from vsat.methods import ANYDATE
@@ -34,9 +35,8 @@ from vsat.stages.promotion import method_of, read_pointer
 
 log = logging.getLogger(__name__)
 
-KIND = "image"
 FAILED = "image-failed"
-RECIPE = 1  # counts up when the same scenes shall give other bytes
+RECIPE = 2  # counts up when the same scenes shall give other bytes
 MOST_DATES = 4  # a job keeps that many dates of a whole tile in memory, .44 GB each
 CATALOGUE_TURN_S = 600.0
 
@@ -256,17 +256,6 @@ def final_from(region: Region, when: date) -> date:
     """The day as of which the images of the month of `when` are final, and the last whose scenes they use."""
     month_end = (when.replace(day=28) + timedelta(4)).replace(day=1) - timedelta(1)
     return month_end + timedelta(region.final_after_days)
-
-
-def folder_of(home: StorePath, receipt: Receipt) -> StorePath:
-    """Where the newest version of an image lies."""
-    tile, day = receipt.key.split("/")
-    return image_folder(home, tile, date.fromisoformat(day), version_of(receipt))
-
-
-def version_of(receipt: Receipt | None) -> int:
-    """The newest version of an image; of none, the first."""
-    return int(receipt.facts.get("version") or FIRST_VERSION) if receipt else FIRST_VERSION
 
 
 def _of_lower_versions(before: Receipt | None, version: int) -> tuple[tuple[str, str], ...]:

@@ -19,13 +19,14 @@ from vsat.config import Region
 from vsat.errors import ExitCode, StoreError, VsatError
 from vsat.hls import SceneKey
 from vsat.io.durable import unwritable, write_file
+from vsat.io.images import KIND, version_of
 from vsat.io.layout import store_folder, stored_grid
 from vsat.io.ledger import Ledger, Receipt
 from vsat.io.publish import read_image
 from vsat.io.scenes import done_scenes, ledger_path, read_scenes
 from vsat.objects import StorePath
 from vsat.stages.fetch import FetchReport
-from vsat.stages.generate import KIND, GenerateReport, version_of
+from vsat.stages.generate import GenerateReport
 from vsat.stages.page import true_colour
 
 log = logging.getLogger(__name__)

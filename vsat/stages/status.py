@@ -8,13 +8,13 @@ from typing import Any
 from vsat.config import Region
 from vsat.errors import NoScenes
 from vsat.io.durable import PARTIAL, sha256_of, size_of
+from vsat.io.images import KIND as IMAGE
 from vsat.io.layout import ARRAYS
 from vsat.io.ledger import Ledger, Receipt
 from vsat.io.scenes import KIND as SCENE
 from vsat.io.scenes import ledger_path
 from vsat.objects import ObjectPath, StorePath
 from vsat.stages.fetch import FAILED, open_endpoint, plan_fetch
-from vsat.stages.generate import KIND as IMAGE
 from vsat.stages.generate import plan_generate
 from vsat.stages.nightly import up_to
 

@@ -38,6 +38,7 @@ from vsat.model.rehearsal import Rehearsed, Stretch, rehearse, stretch_of
 from vsat.model.tokens import NUMBER_KINDS
 from vsat.model.training import train as train_model
 from vsat.stages.card import write_card
+from vsat.stages.model_item import write_model_item
 from vsat.stages.models import SHIPPED
 from vsat.stages.pool import Progress
 
@@ -260,6 +261,7 @@ def _write(
     model.save_pretrained(aside)
     (aside / CALIBRATION).write_text(json.dumps(asdict(stretch)) + "\n", "utf-8")
     write_card(aside, plan, result, report)
+    write_model_item(aside, out.name)
     for path in sorted(aside.iterdir(), key=lambda one: one.suffix == ".safetensors"):
         path.replace(out / path.name)
     aside.rmdir()

@@ -12,13 +12,12 @@ from datetime import date, timedelta
 
 from vsat.errors import VsatError
 from vsat.hls import SceneKey
-from vsat.io import scenes
+from vsat.io import images, scenes
 from vsat.io.jobs import JobTable, Stage, Unit
 from vsat.io.ledger import Ledger, Receipt
 from vsat.io.scenes import ledger_path
 from vsat.objects import StorePath, existing, place_of
 from vsat.settings import Settings
-from vsat.stages import generate
 from vsat.stages.fetch import FetchJob, fetch_one
 from vsat.stages.generate import GenerateJob, generate_one
 from vsat.stages.pool import run_jobs
@@ -107,7 +106,7 @@ def _there(ledger: Ledger, job: Job) -> list[Receipt]:
     if isinstance(job, FetchJob):
         wanted = [(scenes.KIND, job.key, job.signature)]
     else:
-        wanted = [(generate.KIND, f"{job.grid.tile}/{one.day}", one.signature) for one in job.dates]
+        wanted = [(images.KIND, f"{job.grid.tile}/{one.day}", one.signature) for one in job.dates]
     asked = "" if isinstance(job, FetchJob) else dict(job.asked).get("request", "")
     found = []
     for kind, key, signature in wanted:

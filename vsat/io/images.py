@@ -1,0 +1,360 @@
+"""Published images as users and exports read them: one listing of the ledger, windows of single layers, a lazy Dataset.
+
+No item is read to find them: the ledger's receipts name every file. Axes: t images, b bands, l looks of `age` (last,
+next, count), y, x; n single pixels.
+"""
+
+import io
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import date
+from pathlib import PurePosixPath
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import rasterio
+from numpy.typing import NDArray
+from rasterio.errors import RasterioError
+from rasterio.windows import Window
+
+from vsat.config import Region
+from vsat.core.grid import TileGrid
+from vsat.core.quality import NO_VALUE, NONE, ORIGIN_MASK
+from vsat.errors import InputError, StoreError
+from vsat.hls import BANDS, COMMON_NAMES, FILL, SCALE
+from vsat.io.cube import plain_slice
+from vsat.io.ledger import Ledger, Receipt
+from vsat.io.publish import FIRST_VERSION, image_folder
+from vsat.io.scenes import ledger_path
+from vsat.objects import ObjectPath, StorePath
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+KIND = "image"
+LOOKS = ("last", "next", "count")
+ORIGINS = ("observed", "filled_near", "filled_far", "prior_only")
+_CHUNK = 1024  # pixels a side of a Dask chunk: 4 x 4 blocks, so that a pixel's series costs little and a tile few tasks
+_READ = 1 << 15  # bytes of a request for a header, which has 10 kB on a whole tile
+
+
+@dataclass(frozen=True)
+class Published:
+    """The newest version of a tile's image of one date.
+
+    Attributes:
+        tile, day, version: which one.
+        status: provisional or final.
+        files: its GeoTIFFs by asset: red, red_sd, qa, age, src.
+    """
+
+    tile: str
+    day: date
+    version: int
+    status: str
+    files: dict[str, StorePath]
+
+    @property
+    def bands(self) -> tuple[str, ...]:
+        """Its bands, by the names and in the order of hls.BANDS."""
+        return tuple(band for band in BANDS if COMMON_NAMES[band] in self.files)
+
+
+def folder_of(home: StorePath, receipt: Receipt) -> StorePath:
+    """Where the newest version of an image lies."""
+    tile, day = receipt.key.split("/")
+    return image_folder(home, tile, date.fromisoformat(day), version_of(receipt))
+
+
+def version_of(receipt: Receipt | None) -> int:
+    """The newest version of an image; of none, the first."""
+    return int(receipt.facts.get("version") or FIRST_VERSION) if receipt else FIRST_VERSION
+
+
+def published(home: StorePath, tile: str = "") -> list[Published]:
+    """The images of a tile (of all tiles without one) that the ledger lists, by tile and day.
+
+    Looking at a region that was never worked on makes no ledger.
+    """
+    if not ledger_path(home).exists():
+        return []
+    with Ledger(ledger_path(home)) as ledger:
+        receipts = ledger.all(KIND, f"{tile}/" if tile else "")
+    return [_published(home, receipt) for receipt in receipts if receipt.status == "done"]
+
+
+def tile_images(region: Region, tile: str | None = None) -> list[Published]:
+    """The images of one tile of a region, at least one, by day.
+
+    Args:
+        region: whose images.
+        tile: which tile; may be left out where the region has images of one only.
+
+    Raises:
+        InputError: no or another tile named where there are several, or there is no image yet.
+    """
+    found = published(region.home)
+    tiles = sorted({one.tile for one in found})
+    if not tiles:
+        step = f"make them first: vsat nightly {region.name}"
+        raise InputError("the region has no images yet", place=region.name, next_step=step)
+    if tile is None and len(tiles) > 1:
+        problem, step = "the region has several tiles", f"name one of {', '.join(tiles)}"
+        raise InputError(problem, place=region.name, next_step=step)
+    chosen = (tile or tiles[0]).upper().removeprefix("T")
+    if chosen not in tiles:
+        problem, step = f"there are no images of tile {tile!r}", f"name one of {', '.join(tiles)}"
+        raise InputError(problem, place=region.name, next_step=step)
+    return [one for one in found if one.tile == chosen]
+
+
+def image_grid(one: Published) -> TileGrid:
+    """The grid of an image, from its quality layer.
+
+    Raises:
+        StoreError: it is missing or unreadable.
+    """
+    with open_layer(one.files["qa"]) as (file, _):
+        return _grid(one.tile, file)
+
+
+def read_layer(path: StorePath, grid: TileGrid, rows: slice = slice(None), cols: slice = slice(None)) -> NDArray[Any]:
+    """The stored numbers (b, y, x) of a window of one layer.
+
+    Args:
+        path: its GeoTIFF.
+        grid: what it must lie on.
+        rows, cols: slices of pixels, step 1.
+
+    Raises:
+        StoreError: it is missing, unreadable, or on another grid.
+    """
+    tall, wide = range(grid.height)[rows], range(grid.width)[cols]
+    window = Window(wide.start, tall.start, len(wide), len(tall))
+    with open_layer(path) as (file, ahead):
+        _check_grid(path, grid, file)
+        ahead([window])
+        values: NDArray[Any] = file.read(window=window)
+        return values
+
+
+def read_pixels(path: StorePath, grid: TileGrid, row_n: Sequence[int], col_n: Sequence[int]) -> NDArray[Any]:
+    """The stored numbers (b, n) of single pixels of one layer; the file is opened once. Raises as `read_layer`."""
+    windows = [Window(col, row, 1, 1) for row, col in zip(row_n, col_n, strict=True)]
+    with open_layer(path) as (file, ahead):
+        _check_grid(path, grid, file)
+        ahead(windows)
+        found = [file.read(window=window)[:, 0, 0] for window in windows]
+        return np.stack(found, axis=1) if found else np.empty((file.count, 0), file.dtypes[0])
+
+
+@contextmanager
+def open_layer(path: StorePath) -> Iterator[tuple[Any, Callable[[Sequence[Window]], None]]]:
+    """A layer's GeoTIFF, open, and what fetches the blocks of some windows ahead, by one request, where it is in a bucket.
+
+    GDAL itself would ask for one block after the other, and would need the credentials.
+
+    Raises:
+        StoreError: it is missing or unreadable, also when that shows only while the caller reads.
+    """
+    try:
+        if isinstance(path, ObjectPath):
+            with _Ranges(path) as stream, rasterio.open(stream, driver="GTiff") as file:
+                yield file, lambda windows: stream.fetch(_spans(file, windows))
+        else:
+            with rasterio.open(path, driver="GTiff") as file:
+                yield file, lambda _: None
+    except (RasterioError, FileNotFoundError) as error:
+        step = "if a night has just made it again, open the images anew; else vsat verify, then generate again"
+        raise StoreError("an image file cannot be read", place=str(path), next_step=step) from error
+
+
+def _spans(file: Any, windows: Sequence[Window]) -> list[tuple[int, int]]:
+    """First and last byte of every block that the windows touch, of full resolution, in the file's order."""
+    tall, wide = file.block_shapes[0]
+    blocks = {
+        (row, col)
+        for at in windows
+        for row in range(int(at.row_off) // tall, int(at.row_off + at.height - 1) // tall + 1)
+        for col in range(int(at.col_off) // wide, int(at.col_off + at.width - 1) // wide + 1)
+    }
+    told = [
+        [int(file.get_tag_item(f"BLOCK_{what}_{col}_{row}", "TIFF", bidx=1) or 0) for what in ("OFFSET", "SIZE")]
+        for row, col in blocks
+    ]
+    return sorted((offset, offset + size) for offset, size in told if size)
+
+
+def open_images(region: Region, tile: str | None = None) -> "xr.Dataset":
+    """All virtual images of one tile, lazy, as the ledger lists them now; the form of what `predict` gives.
+
+    Args:
+        region: whose images, in a folder or a bucket.
+        tile: which tile; may be left out where the region has images of one only.
+
+    Returns:
+        Dataset in Dask arrays: `reflectance` and `sd` float32 (time, band, y, x) in reflectance, NaN where there is no
+        value; `qa` uint8 (time, y, x), the quality bits as published; `origin` uint8 (time, y, x) out of them: 0 observed
+        that day, 1 filled with a clear look within 16 days, 2 filled farther, 3 prior only, 255 no value; `age` int16
+        (time, look, y, x): days since the last and until the next clear look, and the number of clear looks, -9999
+        missing. Coordinates time (datetime64), status and image (time: provisional or final; the item's id), band, look,
+        y, x (pixel centres, metres), spatial_ref. `.sel(time="2024-05")` or a single pixel reads just that.
+
+        Files are read when values are asked for: who keeps a Dataset while a night makes images again opens it anew.
+
+    Raises:
+        InputError: no or another tile named where there are several, or there is no image yet.
+        StoreError: the newest image is missing or unreadable; later, when values are read, another one.
+    """
+    import rioxarray  # noqa: F401 - gives the Dataset its .rio
+    import xarray as xr
+
+    images = tile_images(region, tile)
+    grid, bands = image_grid(images[-1]), tuple(b for b in BANDS if any(b in one.bands for one in images))
+    assets = [COMMON_NAMES[band] for band in bands]
+    four, three = ("time", "band", "y", "x"), ("time", "y", "x")
+    reflectance = _lazy(_Layers(grid, images, tuple(assets), "float32"))
+    sd = _lazy(_Layers(grid, images, tuple(f"{asset}_sd" for asset in assets), "float32"))
+    qa = _lazy(_Layers(grid, images, ("qa",), "uint8"))[:, 0]
+    age = _lazy(_Layers(grid, images, ("age",) * len(LOOKS), "int16"))
+    flags: dict[str, Any] = {"flag_values": np.array([*range(len(ORIGINS)), NONE], np.uint8)}
+    flags |= {"flag_meanings": " ".join([*ORIGINS, "no_value"]), "long_name": "where a value comes from"}
+    stack = xr.Dataset(
+        {
+            "reflectance": (four, reflectance, {"units": "1", "long_name": "surface reflectance"}),
+            "sd": (four, sd, {"units": "1", "long_name": "predicted standard deviation of reflectance"}),
+            "qa": (three, qa, {"long_name": "quality bits: 0-1 origin, 2 extrapolated, 3 snow, 4 water, 5 change "
+                                            "suspected, 6 low confidence, 7 no value"}),
+            "origin": (three, qa.map_blocks(_origin, dtype=np.uint8), flags),
+            "age": (("time", "look", "y", "x"), age, {
+                "long_name": "days since the last and until the next clear look; number of clear looks",
+                "comment": f"{FILL} is missing",
+            }),
+        },
+        coords={
+            "time": np.array([one.day for one in images], "datetime64[ns]"),
+            "status": ("time", [one.status for one in images]),
+            "image": ("time", [one.files["qa"].name.removesuffix(".qa.tif") for one in images]),
+            "band": list(bands), "look": list(LOOKS),
+            "y": ("y", grid.y0 - grid.resolution_m * (np.arange(grid.height) + 0.5), {"units": "m"}),
+            "x": ("x", grid.x0 + grid.resolution_m * (np.arange(grid.width) + 0.5), {"units": "m"}),
+        },
+        attrs={"title": f"virtual images of {region.name}, tile {grid.tile}", "tile": grid.tile},
+    )  # fmt: skip
+    located: xr.Dataset = stack.rio.write_crs(grid.epsg).rio.write_transform(grid.transform)
+    return located
+
+
+def _origin(qa: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    return np.where(qa & NO_VALUE, np.uint8(NONE), qa & np.uint8(ORIGIN_MASK)).astype(np.uint8)
+
+
+def _published(home: StorePath, receipt: Receipt) -> Published:
+    tile, day = receipt.key.split("/")
+    folder = folder_of(home, receipt)
+    files = {}
+    for name, _ in receipt.outputs:  # of lower versions too
+        path = PurePosixPath(name)
+        if path.suffix == ".tif" and path.name.startswith(f"{folder.name}."):
+            files[path.name.removeprefix(f"{folder.name}.").removesuffix(".tif")] = home / name
+    return Published(tile, date.fromisoformat(day), version_of(receipt), str(receipt.facts.get("status", "")), files)
+
+
+def _grid(tile: str, file: Any) -> TileGrid:
+    at = file.transform
+    return TileGrid(tile, file.crs.to_epsg(), at.c, at.f, file.height, file.width)
+
+
+def _check_grid(path: StorePath, grid: TileGrid, file: Any) -> None:
+    if _grid(grid.tile, file) != grid:
+        step = "the region's area has changed: generate the dates that were made before again"
+        raise StoreError("the image lies on another grid than the newest one", place=str(path), next_step=step)
+
+
+def _lazy(layers: "_Layers") -> Any:
+    import dask.array as da
+
+    chunks = (1, 1, *(min(_CHUNK, size) for size in layers.shape[-2:]))
+    meta = np.empty((0,) * 4, layers.dtype)
+    return da.from_array(layers, chunks=chunks, asarray=False, fancy=False, meta=meta)  # type: ignore[no-untyped-call]
+
+
+class _Layers:
+    """Layers of all images as something (t, b, y, x) that can be sliced: what Dask needs to read only what is asked.
+
+    Of several assets each gives its first band; of one and the same, repeated, the first, second and so on. float32 is
+    reflectance, NaN none; integers are as stored.
+    """
+
+    def __init__(self, grid: TileGrid, images: Sequence[Published], assets: tuple[str, ...], dtype: str) -> None:
+        self.grid, self.images, self.assets = grid, tuple(images), assets
+        self.shape = (len(images), len(assets), *grid.shape)
+        self.dtype, self.ndim = np.dtype(dtype), 4
+
+    def __getitem__(self, window: tuple[Any, ...]) -> NDArray[Any]:
+        asked = [part if isinstance(part, slice) else slice(part, part + 1) for part in window]
+        read_rows, left_rows = plain_slice(asked[2], self.grid.height)
+        read_cols, left_cols = plain_slice(asked[3], self.grid.width)
+        images, wanted = self.images[asked[0]], range(len(self.assets))[asked[1]]
+        size = len(range(self.grid.height)[read_rows]), len(range(self.grid.width)[read_cols])
+        values_tbyx = np.empty((len(images), len(wanted), *size), self.dtype)
+        for values_byx, one in zip(values_tbyx, images, strict=True):
+            for values_yx, b in zip(values_byx, wanted, strict=True):
+                values_yx[:] = self._read(one, b, read_rows, read_cols)
+        left = (slice(None), slice(None), left_rows, left_cols)
+        kept: NDArray[Any] = values_tbyx[left][tuple(slice(None) if isinstance(part, slice) else 0 for part in window)]
+        return kept
+
+    def _read(self, one: Published, b: int, rows: slice, cols: slice) -> NDArray[Any]:
+        asset = self.assets[b]
+        number = b if self.assets.count(asset) > 1 else 0
+        if asset not in one.files:  # an image from before the region asked for this band
+            return np.array(np.nan, self.dtype)
+        stored: NDArray[Any] = read_layer(one.files[asset], self.grid, rows, cols)[number]
+        if self.dtype.kind != "f":
+            return stored.astype(self.dtype, copy=False)
+        return np.where(stored == FILL, np.float32(np.nan), stored * np.float32(SCALE)).astype(np.float32)
+
+
+class _Ranges(io.RawIOBase):
+    """An object of a bucket as a file that is read by ranges; what was read once is kept."""
+
+    def __init__(self, path: ObjectPath) -> None:
+        self._path, self._size, self._at = path, path.size(), 0
+        self._parts: list[tuple[int, memoryview]] = []
+
+    def fetch(self, spans: Sequence[tuple[int, int]]) -> None:
+        """The bytes of each (start, stop) are here."""
+        parts = self._path.read_ranges(spans)
+        self._parts += [(start, part) for (start, _), part in zip(spans, parts, strict=True)]
+
+    def readable(self) -> bool:
+        """True."""
+        return True
+
+    def seekable(self) -> bool:
+        """True."""
+        return True
+
+    def tell(self) -> int:
+        """Where the next read begins."""
+        return self._at
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        """The next read begins there."""
+        self._at = offset + {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self._size}[whence]
+        return self._at
+
+    def readinto(self, buffer: Any) -> int:
+        """The bytes from here on, as many as fit; 0 at the end."""
+        at, stop = self._at, min(self._at + len(buffer), self._size)
+        if stop <= at:
+            return 0
+        if not any(start <= at < start + len(part) for start, part in self._parts):
+            self.fetch([(at, min(max(stop, at + _READ), self._size))])
+        found = next(part[at - start :] for start, part in self._parts if start <= at < start + len(part))
+        count = min(len(found), stop - at)
+        buffer[:count] = found[:count]
+        self._at += count
+        return count
