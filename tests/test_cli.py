@@ -182,6 +182,7 @@ def test_an_error_is_json_too(run: Vsat) -> None:
     assert code == answer["exit_code"] == 2
     assert answer["error"] == "InputError"
     assert "nowhere" in err
+    assert err.endswith(f"see {answer['page']}\n") and answer["page"] == "docs/errors.md#inputerror"
 
 
 @pytest.mark.parametrize("verb", ["fetch", "nightly", "backfill", "plan"])
@@ -204,9 +205,10 @@ def test_all_cloudy_and_failed_work_have_their_own_exit_codes(run: Vsat, tmp_pat
     assert run("nightly", file)[0] == 5
     torn = sorted(tmp_path.glob("archive/HLSS30_2.0/*/*.B04.tif"))[0]
     torn.write_bytes(torn.read_bytes()[:100])
-    code, out, _ = run("nightly", write_region(tmp_path, "torn", end=date(2023, 5, 20)))
+    code, out, err = run("nightly", write_region(tmp_path, "torn", end=date(2023, 5, 20)))
     assert code == 1
     assert "33UVP/2023-05-04/S30: " in out
+    assert err.endswith("see docs/errors.md#exit-1\n")
 
 
 def test_fill_fills_a_cube_of_ones_own(run: Vsat, tmp_path: Path) -> None:
