@@ -72,11 +72,12 @@ def drawing() -> str:
         'font-family="system-ui, sans-serif">',
         f'<title id="t">{TITLE}</title>',
         f'<desc id="d">{escape(_in_words())}</desc>',
-        f'<defs><marker id="tip" markerWidth="9" markerHeight="8" refX="8" refY="4" orient="auto"><path d="M0 0L9 4L0 8z" fill="{INK}"/>'
-        "</marker></defs>",
+        '<defs><marker id="tip" markerWidth="9" markerHeight="8" refX="8" refY="4" orient="auto">'
+        f'<path d="M0 0L9 4L0 8z" fill="{INK}"/></marker></defs>',
         f'<rect width="{WIDTH}" height="{HEIGHT}" rx="8" fill="{PAPER}"/>',
         *_band(20, 14, 960, 84, "Prefect flows: nightly 07:30 UTC, backfill when asked, retrain each week once turned on",
-               "they plan, hand each stage its jobs, on threads or a Dask cluster, and tell how it ended; the same runs without them: vsat nightly"),
+               "they plan, hand each stage its jobs, on threads or a Dask cluster, and tell how it ended; "
+               "without them: vsat nightly"),
         *_band(408, 116, 582, 124, "", ""),
         _text(420, 137, "&lt;store&gt;/&lt;region&gt;: a folder or a bucket; a ledger lists what is finished", SOFT, 12),
         *(_box(box) for box in BOXES.values()),
@@ -105,7 +106,11 @@ def _box(box: Box) -> str:
 
 def _band(x: int, y: int, width: int, height: int, title: str, words: str) -> list[str]:
     frame = f'<rect x="{x}" y="{y}" width="{width}" height="{height}" rx="6" fill="none" stroke="{SOFT}" stroke-dasharray="2 3"/>'
-    return [frame, _text(x + 14, y + 40, escape(title), INK, 15, bold=True), _text(x + 14, y + 64, escape(words), SOFT, 13)]
+    return [
+        frame,
+        _text(x + 14, y + 40, escape(title), INK, 15, bold=True),
+        _text(x + 14, y + 64, escape(words), SOFT, 13),
+    ]
 
 
 def _arrow(start: tuple[int, int], end: tuple[int, int]) -> str:

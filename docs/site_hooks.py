@@ -68,40 +68,48 @@ def region_keys() -> str:
     from vsat.starter import region_schema
 
     schema = region_schema()
-    inner = {name: schema["$defs"][told["$ref"].split("/")[-1]] for name, told in schema["properties"].items() if "$ref" in told}
-    top = {name: told for name, told in schema["properties"].items() if name not in inner}
-    parts = [("Top level", "", top, schema), *((f"`{name}`", f"{name}.", model["properties"], model) for name, model in inner.items())]
-    texts = []
-    for title, before, keys, model in parts:
-        rows = [
-            (f"`{before}{name}`", kind_of(told), _default(told, name in model.get("required", ())), told["description"])
-            for name, told in keys.items()
-        ]
-        about = model["description"] + "\n\n" if before else ""
-        texts.append(f"### {title}\n{about}{_table(('key', 'value', 'default', 'meaning'), rows)}")
+    inner = {
+        name: schema["$defs"][told["$ref"].split("/")[-1]]
+        for name, told in schema["properties"].items()
+        if "$ref" in told
+    }
+    texts = [_keys("Top level", "", schema, inner)]
+    texts += [_keys(f"`{name}`", f"{name}.", model, {}) for name, model in inner.items()]
     return "\n\n".join(texts)
+
+
+def _keys(title: str, before: str, model: Json, inner: Json) -> str:
+    rows = []
+    for name, told in model["properties"].items():
+        required = name in model.get("required", ())
+        if name in inner:
+            about = inner[name]["description"].rstrip(".")
+            rows.append((f"`{name}`", f"mapping, [below](#{name})", "required" if required else "", about))
+        else:
+            rows.append((f"`{before}{name}`", kind_of(told), _default(told, required), told["description"]))
+    about = model["description"] + "\n\n" if before else ""
+    return f"### {title}\n{about}{_table(('key', 'value', 'default', 'meaning'), rows)}"
 
 
 def kind_of(told: Json) -> str:
     """What a value of this JSON Schema looks like, in a few words."""
-    if "anyOf" in told:
-        return " or ".join(kind_of(one) for one in told["anyOf"] if one.get("type") != "null")
-    if "enum" in told:
-        return " \\| ".join(f"`{value}`" for value in told["enum"])
-    if "prefixItems" in told:
-        return f"{told['maxItems']} numbers"
-    match told.get("type"):
-        case "array":
-            return f"list of {kind_of(told['items'])}"
-        case "object":
-            return "mapping"
-        case "boolean":
-            return "`true` or `false`"
-        case "integer" | "number":
-            ends = [told[end] for end in ("minimum", "maximum") if end in told]
-            return " to ".join([f"number from {ends[0]:g}", f"{ends[1]:g}"]) if len(ends) == 2 else "number"
+    match told:
+        case {"anyOf": kinds}:
+            said = " or ".join(kind_of(one) for one in kinds if one.get("type") != "null")
+        case {"enum": values}:
+            said = " \\| ".join(f"`{value}`" for value in values)
+        case {"prefixItems": items}:
+            said = f"{len(items)} numbers"
+        case {"type": "array", "items": item}:
+            said = f"list of {kind_of(item)}"
+        case {"minimum": least, "maximum": most}:
+            said = f"number from {least:g} to {most:g}"
+        case {"type": kind, **rest}:
+            by_format = {"date": "day, `2024-05-01`", "path": "path"}.get(rest.get("format", ""), "text")
+            said = {"object": "mapping", "boolean": "`true` or `false`", "string": by_format}.get(kind, "number")
         case _:
-            return {"date": "day, `2024-05-01`", "path": "path"}.get(told.get("format", ""), "text")
+            said = "text"
+    return said
 
 
 def commands() -> str:
@@ -136,7 +144,12 @@ def _verb(name: str, verb: Any) -> str:
             rows.append((word, _given(given), (given.help or "").replace("|", "\\|")))
     example = (verb.epilog or "").removeprefix("Example: ")
     command, comma, then = example.partition(", then")
-    texts = [f"### {name}", verb.help or "", f"Usage: `{' '.join(usage)} [options]`", _table(("", "default", "meaning"), rows)]
+    texts = [
+        f"### {name}",
+        verb.help or "",
+        f"Usage: `{' '.join(usage)} [options]`",
+        _table(("", "default", "meaning"), rows),
+    ]
     return "\n\n".join([*texts, f"Example: `{command}`{comma}{then}"])
 
 
@@ -171,7 +184,8 @@ def quality_bits() -> str:
         "mean reflectance",
         "NO_VALUE": "no value: the pixel is -9999 in every band",
     }
-    rows = [("0-1", quality.ORIGIN_MASK, "origin: 0 observed that day, 1 filled with a clear look within 16 days, 2 filled farther, 3 prior only")]
+    origin = "origin: 0 observed that day, 1 filled with a clear look within 16 days, 2 filled farther, 3 prior only"
+    rows = [("0-1", quality.ORIGIN_MASK, origin)]
     values = {getattr(quality, name): text for name, text in flags.items()}
     rows += [(str(value.bit_length() - 1), value, text) for value, text in sorted(values.items())]
     return _table(("bit", "mask", "meaning"), [(bit, str(mask), text) for bit, mask, text in rows])
@@ -197,7 +211,9 @@ def _default(told: Json, required: bool) -> str:
 def _tables(text: str) -> Iterator[list[list[str]]]:
     """Every table of a Markdown text as rows of cells, the header first."""
     for block in re.findall(r"(?:^\|.*\n)+", text, flags=re.MULTILINE):
-        header, _, *rows = ([cell.strip() for cell in line.strip().strip("|").split("|")] for line in block.splitlines())
+        header, _, *rows = (
+            [cell.strip() for cell in line.strip().strip("|").split("|")] for line in block.splitlines()
+        )
         yield [header, *rows]
 
 

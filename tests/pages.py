@@ -68,8 +68,8 @@ class Block:
 
     @property
     def first(self) -> str:
-        """The first line of code."""
-        return next(line for line in self.text.splitlines() if line.strip()).split("  ")[0].strip()
+        """Its first two words."""
+        return " ".join(self.text.split()[:2])
 
     @property
     def missing(self) -> bool:
@@ -87,9 +87,7 @@ def blocks_of(page: Path) -> list[Block]:
     for fence in _FENCE.finditer(text):
         led = _LED.search(text[: fence.start()])
         said = {led[1]: led[2]} if led else {}
-        found.append(
-            Block(fence[2], textwrap.dedent(fence[3]), said.get("not run", ""), said.get("needs", ""))
-        )
+        found.append(Block(fence[2], textwrap.dedent(fence[3]), said.get("not run", ""), said.get("needs", "")))
     return found
 
 
@@ -110,7 +108,8 @@ def make_project(folder: Path) -> None:
     programs.mkdir(parents=True)
     (programs / "activate").write_text(f'PATH="{programs}:$PATH"\n')
     (programs / "stand-in.sed").write_text(_STAND_IN)
-    vsat = f'"{sys.executable}" -m vsat.cli "$@" || exit $?\n[ "$1" != init ] || sed -i -f "{programs}/stand-in.sed" "regions/$2.yaml"\n'
+    stand_in = f'[ "$1" != init ] || sed -i -f "{programs}/stand-in.sed" "regions/$2.yaml"'
+    vsat = f'"{sys.executable}" -m vsat.cli "$@" || exit $?\n{stand_in}\n'
     for name, text in (("vsat", vsat), ("python", f'exec "{sys.executable}" "$@"\n')):
         (programs / name).write_text(f"#!/bin/sh\n{text}")
         (programs / name).chmod(0o755)
