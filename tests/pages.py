@@ -7,6 +7,7 @@ page with `<!-- prepared: farm -->` begins with a region that has scenes and ima
 import os
 import re
 import shutil
+import socket
 import subprocess
 import sys
 import textwrap
@@ -53,8 +54,10 @@ s/^# method: .*/method: linear/
 # Longer than a test may take: what stands here in a command is replaced. Every entry must occur.
 SMALLER = {
     "vsat up farm --detach": "vsat up farm --detach --port 0",
-    "vsat up regions/farm.yaml --detach": "vsat up regions/farm.yaml --detach --port 0",
+    "--out var/model --minutes 20": "--out var/model --steps 1 --batch 1 --held-out 2",
+    "vsat model retrain farm --minutes 20": "vsat model retrain farm --day 2024-07-31 --steps 1",
 }
+VIEWER = "4300"  # its port on the pages; a free one here
 
 
 @dataclass(frozen=True)
@@ -124,26 +127,31 @@ def prepare_farm(folder: Path) -> None:
 
 def run_page(page: Path, folder: Path) -> subprocess.CompletedProcess[str]:
     """Every runnable block of the page, in order, in one shell; ends at the first that fails. Output and errors together."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
     steps = []
     for number, block in enumerate(runnable(page)):
+        text = smaller(block.text, port)
         if block.language == "python":
             file = folder / f"block-{number}.py"
-            file.write_text(block.text)
+            file.write_text(text)
             steps.append(f"(cd {folder}; python {file.name})")
         else:
-            steps.append(f"cd {folder}\n{smaller(block.text)}")
+            steps.append(f"cd {folder}\n{text}")
     script = folder / "page.sh"
-    script.write_text("set -euxo pipefail\nexec 2>&1\n" + "\n".join(steps))
+    begin = ["set -euxo pipefail", "exec 2>&1", "trap 'kill $(jobs -p) 2>/dev/null || true' EXIT"]
+    script.write_text("\n".join([*begin, *steps]))
     return subprocess.run(
         ["bash", str(script)], cwd=folder, env=environment(folder), stdout=subprocess.PIPE, text=True, timeout=600, check=False,
         stdin=subprocess.DEVNULL,
     )  # fmt: skip
 
 
-def smaller(text: str) -> str:
+def smaller(text: str, port: int) -> str:
     for long, short in SMALLER.items():
         text = text.replace(long, short)
-    return text
+    return text.replace(VIEWER, str(port))
 
 
 def environment(folder: Path) -> dict[str, str]:
