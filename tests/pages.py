@@ -55,7 +55,8 @@ s/^# method: .*/method: linear/
 SMALLER = {
     "vsat up farm --detach": "vsat up farm --detach --port 0",
     "--out var/model --minutes 20": "--out var/model --steps 1 --batch 1 --held-out 2",
-    "vsat model retrain farm --minutes 20": "vsat model retrain farm --day 2024-07-31 --steps 1",
+    "--patches 500 --size 32 --days 60 --every 10 --block 64": "--patches 24 --size 8 --stride 2 --days 40 --every 10 "
+    "--block 12 --buffer 0 --validation .3 --test .2 --strata clear",
 }
 VIEWER = "4300"  # its port on the pages; a free one here
 
