@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# PostgreSQL with PostGIS, a browser and GDAL's programs, for the tests that use them, on Debian 12. Silent where all is there already.
+# PostgreSQL with PostGIS and a browser, for the tests that use them, on Debian 12. Silent where all is there already.
 # The tests make their own database cluster in a temporary folder; the one that Debian makes is not used.
 set -euo pipefail
-packages=(postgresql-15 postgresql-15-postgis-3 chromium gdal-bin)
+packages=(postgresql-15 postgresql-15-postgis-3 chromium)
 missing=()
 for package in "${packages[@]}"; do
   state=$(dpkg-query --show --showformat='${db:Status-Status}' "$package" 2>/dev/null || true)
