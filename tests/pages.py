@@ -112,8 +112,8 @@ def make_project(folder: Path) -> None:
     programs.mkdir(parents=True)
     (programs / "activate").write_text(f'PATH="{programs}:$PATH"\n')
     (programs / "stand-in.sed").write_text(_STAND_IN)
-    stand_in = f'[ "$1" != init ] || sed -i -f "{programs}/stand-in.sed" "regions/$2.yaml"'
-    vsat = f'"{sys.executable}" -m vsat.cli "$@" || exit $?\n{stand_in}\n'
+    program = f'"{sys.executable}" -m vsat.cli "$@"'
+    vsat = f'[ "$1" = init ] || exec {program}\n{program} && sed -i -f "{programs}/stand-in.sed" "regions/$2.yaml"\n'
     for name, text in (("vsat", vsat), ("python", f'exec "{sys.executable}" "$@"\n')):
         (programs / name).write_text(f"#!/bin/sh\n{text}")
         (programs / name).chmod(0o755)
@@ -126,8 +126,8 @@ def prepare_farm(folder: Path) -> None:
     subprocess.run(command, cwd=folder, env=environment(folder), check=True, timeout=300)
 
 
-def run_page(page: Path, folder: Path) -> subprocess.CompletedProcess[str]:
-    """Every runnable block of the page, in order, in one shell; ends at the first that fails. Output and errors together."""
+def run_page(page: Path, folder: Path) -> tuple[int, str]:
+    """Every runnable block of the page, in order, in one shell, up to the first that fails: exit code, all that was said."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -143,10 +143,13 @@ def run_page(page: Path, folder: Path) -> subprocess.CompletedProcess[str]:
     script = folder / "page.sh"
     begin = ["set -euxo pipefail", "exec 2>&1", "trap 'kill $(jobs -p) 2>/dev/null || true' EXIT"]
     script.write_text("\n".join([*begin, *steps]))
-    return subprocess.run(
-        ["bash", str(script)], cwd=folder, env=environment(folder), stdout=subprocess.PIPE, text=True, timeout=600, check=False,
-        stdin=subprocess.DEVNULL,
-    )  # fmt: skip
+    told = folder / "page.log"  # a pipe would be waited for as long as anything that was started has it
+    with told.open("wb") as out:
+        done = subprocess.run(
+            ["bash", str(script)], cwd=folder, env=environment(folder), stdin=subprocess.DEVNULL, stdout=out,
+            timeout=600, check=False,
+        )  # fmt: skip
+    return done.returncode, told.read_text("utf-8", errors="replace")
 
 
 def smaller(text: str, port: int) -> str:

@@ -78,7 +78,7 @@ def test_what_is_made_smaller_is_there() -> None:
     assert [long for long in SMALLER if long not in told] == []
 
 
-Outcomes = Callable[[Path], "subprocess.CompletedProcess[str]"]
+Outcomes = Callable[[Path], tuple[int, str]]
 
 
 @pytest.fixture(scope="module")
@@ -98,13 +98,13 @@ def outcomes(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
             path.write_text(path.read_text().replace(str(folder / "bare"), str(folder / "prepared")))
         prepare_farm(folder / "prepared")
     with ThreadPoolExecutor(2) as pool:
-        running: dict[Path, Future[subprocess.CompletedProcess[str]]] = {
+        running: dict[Path, Future[tuple[int, str]]] = {
             page: pool.submit(_run, page, folder, folder / f"page-{number}") for number, page in enumerate(given)
         }
         yield lambda page: running[page].result()
 
 
-def _run(page: Path, source: Path, folder: Path) -> "subprocess.CompletedProcess[str]":
+def _run(page: Path, source: Path, folder: Path) -> tuple[int, str]:
     origin = source / ("prepared" if "<!-- prepared: farm -->" in page.read_text("utf-8") else "bare")
     shutil.copytree(origin, folder)
     for path in (folder / ".venv" / "bin").iterdir():
@@ -116,9 +116,9 @@ def _run(page: Path, source: Path, folder: Path) -> "subprocess.CompletedProcess
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("page", RUNNABLE, ids=name_of)
 def test_every_command_of_the_page_runs(page: Path, outcomes: Outcomes) -> None:
-    done = outcomes(page)
-    assert done.returncode == 0, f"{name_of(page)} ended with {done.returncode}:\n{done.stdout[-3000:]}"
-    assert "Traceback" not in done.stdout
+    code, told = outcomes(page)
+    assert code == 0, f"{name_of(page)} ended with {code}:\n{told[-3000:]}"
+    assert "Traceback" not in told
     lacking = [block.needs for block in blocks_of(page) if block.missing]
     if lacking:
         pytest.skip(f"the rest of the page has run; not installed: {', '.join(lacking)}")
@@ -126,7 +126,7 @@ def test_every_command_of_the_page_runs(page: Path, outcomes: Outcomes) -> None:
 
 def test_what_an_error_looks_like_is_what_the_page_shows(outcomes: Outcomes) -> None:
     shown = next(block.text for block in blocks_of(DOCS / "errors.md") if block.language == "text")
-    said = outcomes(DOCS / "errors.md").stdout
+    _, said = outcomes(DOCS / "errors.md")
     for line in shown.strip().splitlines():
         assert line.split("regions there are")[0] in said
 
