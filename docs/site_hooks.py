@@ -156,7 +156,7 @@ def _verb(name: str, verb: Any) -> str:
 def _given(given: Any) -> str:
     if given.required:
         return "required"
-    if given.default in (None, False, ()):
+    if given.default in (None, False, (), ""):
         return ""
     return f"`{'--' if given.default is True else ''}{given.opts[0].strip('-') if given.default is True else given.default}`"
 

@@ -53,7 +53,7 @@ s/^# method: .*/method: linear/
 """
 # Longer than a test may take: what stands here in a command is replaced. Every entry must occur.
 SMALLER = {
-    "vsat up farm --detach": "vsat up farm --detach --port 0",
+    "vsat up farm --detach": "vsat up farm --detach --port 0 --viewer-port 0",
     "--out var/model --minutes 20": "--out var/model --steps 1 --batch 1 --held-out 2",
     "--patches 500 --size 32 --days 60 --every 10 --block 64": "--patches 24 --size 8 --stride 2 --days 40 --every 10 "
     "--block 12 --buffer 0 --validation .3 --test .2 --strata clear",

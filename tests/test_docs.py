@@ -124,9 +124,10 @@ def test_every_command_of_the_page_runs(page: Path, outcomes: Outcomes) -> None:
         pytest.skip(f"the rest of the page has run; not installed: {', '.join(lacking)}")
 
 
-def test_what_an_error_looks_like_is_what_the_page_shows(outcomes: Outcomes) -> None:
-    shown = next(block.text for block in blocks_of(DOCS / "errors.md") if block.language == "text")
-    _, said = outcomes(DOCS / "errors.md")
+@pytest.mark.parametrize("page", [DOCS / "errors.md"], ids=name_of)
+def test_what_an_error_looks_like_is_what_the_page_shows(page: Path, outcomes: Outcomes) -> None:
+    shown = next(block.text for block in blocks_of(page) if block.language == "text")
+    _, said = outcomes(page)
     for line in shown.strip().splitlines():
         assert line.split("regions there are")[0] in said
 
