@@ -1,6 +1,7 @@
 """The verbs as a person or a script uses them: exit codes, JSON, messages, and what --help costs."""
 
 import json
+import socket
 import subprocess
 import sys
 from collections.abc import Callable
@@ -263,3 +264,14 @@ def test_patches_are_drawn_and_judged(run: Vsat, tmp_path: Path) -> None:
 def test_what_cannot_be_drawn_or_judged_is_told(run: Vsat, words: tuple[str, ...], told: str) -> None:
     code, _, err = run(*words)
     assert code == 2 and told in err
+
+
+def test_a_stack_that_does_not_start_says_why_once(run: Vsat, region_file: Path, tmp_path: Path) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        code, _, err = run("up", region_file, "--detach", "--folder", tmp_path / "stack", "--port", port)
+    assert code == 1
+    assert f"port {port} is taken" in err
+    assert err.count("see docs/errors.md") == 1

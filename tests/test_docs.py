@@ -267,6 +267,12 @@ def test_prose_names_verbs_and_options_that_there_are() -> None:
             assert given <= options, f"{name_of(page)}: vsat {words}"
 
 
+@pytest.mark.parametrize("page", [*ROOT.glob("*.md"), *(ROOT / "infra").rglob("*.md")], ids=name_of)
+def test_links_of_pages_beside_the_site_lead_somewhere(page: Path) -> None:
+    links = re.findall(r"\]\((?!https?:|#)([^)#]+)", page.read_text("utf-8"))
+    assert [link for link in links if not (page.parent / link).exists()] == []
+
+
 def _command() -> Any:
     from typer.main import get_command
 
