@@ -7,8 +7,9 @@ PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 DATA   ?= ../shared
 
 export DO_NOT_TRACK = 1
+export NO_MKDOCS_2_WARNING = 1
 
-.PHONY: setup system demo test lint types check bench up lock clean
+.PHONY: setup system demo test lint types check docs bench up lock clean
 
 setup: $(READY)
 
@@ -42,6 +43,11 @@ types: setup
 	@$(BIN)/mypy
 
 check: lint types test
+
+# the documents' site, in build/site; open index.html, or serve the folder to have its search too
+docs: setup
+	@$(BIN)/mkdocs build --quiet
+	@echo build/site/index.html
 
 bench: setup
 	@for script in tests/bench/*.py; do echo; echo "## $$script"; $(BIN)/python $$script --shared $(DATA) || exit 1; done

@@ -1,6 +1,7 @@
 """The verbs as a person or a script uses them: exit codes, JSON, messages, and what --help costs."""
 
 import json
+import socket
 import subprocess
 import sys
 from collections.abc import Callable
@@ -182,6 +183,7 @@ def test_an_error_is_json_too(run: Vsat) -> None:
     assert code == answer["exit_code"] == 2
     assert answer["error"] == "InputError"
     assert "nowhere" in err
+    assert err.endswith(f"see {answer['page']}\n") and answer["page"] == "docs/errors.md#inputerror"
 
 
 @pytest.mark.parametrize("verb", ["fetch", "nightly", "backfill", "plan"])
@@ -204,9 +206,10 @@ def test_all_cloudy_and_failed_work_have_their_own_exit_codes(run: Vsat, tmp_pat
     assert run("nightly", file)[0] == 5
     torn = sorted(tmp_path.glob("archive/HLSS30_2.0/*/*.B04.tif"))[0]
     torn.write_bytes(torn.read_bytes()[:100])
-    code, out, _ = run("nightly", write_region(tmp_path, "torn", end=date(2023, 5, 20)))
+    code, out, err = run("nightly", write_region(tmp_path, "torn", end=date(2023, 5, 20)))
     assert code == 1
     assert "33UVP/2023-05-04/S30: " in out
+    assert err.endswith("see docs/errors.md#exit-1\n")
 
 
 def test_fill_fills_a_cube_of_ones_own(run: Vsat, tmp_path: Path) -> None:
@@ -261,3 +264,14 @@ def test_patches_are_drawn_and_judged(run: Vsat, tmp_path: Path) -> None:
 def test_what_cannot_be_drawn_or_judged_is_told(run: Vsat, words: tuple[str, ...], told: str) -> None:
     code, _, err = run(*words)
     assert code == 2 and told in err
+
+
+def test_a_stack_that_does_not_start_says_why_once(run: Vsat, region_file: Path, tmp_path: Path) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        code, _, err = run("up", region_file, "--detach", "--folder", tmp_path / "stack", "--port", port)
+    assert code == 1
+    assert f"port {port} is taken" in err
+    assert err.count("see docs/errors.md") == 1

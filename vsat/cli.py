@@ -58,9 +58,11 @@ def main() -> None:
         app()
     except VsatError as error:
         if "--json" in sys.argv:
-            told = {"problem": error.problem, "place": error.place, "next_step": error.next_step}
+            told = {
+                "problem": error.problem, "place": error.place, "next_step": error.next_step, "page": error.page,
+            }  # fmt: skip
             typer.echo(json.dumps({"error": type(error).__name__, **told, "exit_code": int(error.exit_code)}))
-        typer.echo(f"vsat: {error}", err=True)
+        typer.echo(f"vsat: {error}\nsee {error.page}", err=True)
         sys.exit(int(error.exit_code))
 
 

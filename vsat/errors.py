@@ -2,6 +2,8 @@
 
 from enum import IntEnum
 
+PAGE = "docs/errors.md"  # has an anchor for each class of error and each exit code
+
 
 class ExitCode(IntEnum):
     """What the process says when it ends; `vsat --help` prints this list."""
@@ -14,6 +16,11 @@ class ExitCode(IntEnum):
     ALL_CLOUDY = 5
     ACCESS_REFUSED = 6
     DISK_FULL = 7
+
+    @property
+    def page(self) -> str:
+        """Where in the documents this outcome is explained."""
+        return f"{PAGE}#exit-{int(self)}"
 
 
 class VsatError(Exception):
@@ -30,6 +37,11 @@ class VsatError(Exception):
     def __init__(self, problem: str, *, place: str = "", next_step: str = "") -> None:
         self.problem, self.place, self.next_step = problem, place, next_step
         super().__init__(problem, place, next_step)
+
+    @property
+    def page(self) -> str:
+        """Where in the documents errors of this kind are explained."""
+        return f"{PAGE}#{type(self).__name__.lower()}"
 
     def __str__(self) -> str:
         where = f"{self.place}: " if self.place else ""

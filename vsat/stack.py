@@ -20,7 +20,7 @@ from urllib.parse import urlsplit
 import psutil
 import requests
 
-from vsat.errors import InputError, StoreError, VsatError
+from vsat.errors import PAGE, InputError, StoreError, VsatError
 from vsat.io.ledger import lease
 from vsat.processes import Part, Watched, end_marked, running
 from vsat.settings import VIEWER_PORT
@@ -157,7 +157,8 @@ def detach(arguments: Sequence[str], folder: Path) -> dict[str, str]:
         time.sleep(0.3)
     if process.poll() is None:
         bring_down(folder)
-    said = told.read_text(errors="replace").strip().splitlines()[-1:]
+    lines = told.read_text(errors="replace").strip().splitlines()
+    said = [line for line in lines if not line.startswith(f"see {PAGE}")][-1:]  # our own error names the page
     raise VsatError("the stack did not start", place=str(told), next_step=" ".join(said) or "read that log")
 
 

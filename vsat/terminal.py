@@ -180,6 +180,7 @@ def aligned(told: dict[str, Any]) -> str:
 
 
 def end_with(code: ExitCode) -> None:
-    """End the process with this code, unless it is DONE."""
+    """End the process with this code, unless it is DONE; standard error says where it is explained."""
     if code:
+        typer.echo(f"see {code.page}", err=True)
         raise typer.Exit(int(code))
