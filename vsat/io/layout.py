@@ -11,6 +11,7 @@ import shutil
 from collections.abc import Iterator
 from dataclasses import asdict
 from datetime import date
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -25,14 +26,13 @@ from vsat.io.zarr_json import Json, group_json, sharded_json, to_bytes, whole_ar
 from vsat.objects import ObjectPath, StorePath
 
 ARRAYS = ("reflectance", "fmask")
-CUBES = "cubes"
 DAYS = 366
 CHUNK = 256  # as HLS's own blocks
 
 
 def cubes_folder(home: StorePath) -> StorePath:
     """The folder of all cubes of a region."""
-    return home / CUBES
+    return home / "cubes"
 
 
 def store_folder(home: StorePath, tile: str, year: int) -> StorePath:
@@ -40,12 +40,12 @@ def store_folder(home: StorePath, tile: str, year: int) -> StorePath:
     return cubes_folder(home) / tile / f"{year}.zarr"
 
 
+@lru_cache(maxsize=1 << 14)  # the series of a pixel asks for thousands, and pathlib takes as long as a read
 def object_path(home: StorePath, key: SceneKey, array: str) -> StorePath:
     """The one object of a scene in one of `ARRAYS`."""
     rest = ".0.0.0" if array == "reflectance" else ".0.0"
     name = f"c.{key.day.timetuple().tm_yday - 1}.{SENSORS.index(key.sensor)}{rest}"
-    # in one step, not by store_folder: the series of a pixel asks for thousands, and each step costs as much as a read
-    return home.joinpath(CUBES, key.tile, f"{key.day.year}.zarr", array, name)
+    return store_folder(home, key.tile, key.day.year) / array / name
 
 
 def shard_layout(grid: TileGrid, array: str) -> ShardLayout:

@@ -5,6 +5,7 @@ chunks, and the machinery costs several times what the compression does (tests/b
 Arrays are (band, y, x).
 """
 
+import math
 import os
 import threading
 from collections.abc import Iterable, Iterator, Sequence
@@ -172,7 +173,7 @@ def read_window(
     wanted = range(layout.shape[0]) if bands is None else bands
     rows, cols = (_touched(pixels, chunk) for pixels, chunk in zip(window, layout.chunk, strict=True))
     with _opened(path) as shard:
-        index = _index_of(shard, int(np.prod(layout.counts))).reshape(*layout.counts, 2)
+        index = _index_of(shard, math.prod(layout.counts)).reshape(*layout.counts, 2)
         # as plain numbers: for the one chunk of a pixel's series numpy would cost more than the read
         runs = [
             (at, row, index[band, row, cols.start : cols.stop].tolist())
