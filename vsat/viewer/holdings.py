@@ -14,10 +14,10 @@ from typing import Any, TypeVar
 from vsat.config import Region
 from vsat.core.grid import TileGrid
 from vsat.hls import BANDS, COMMON_NAMES, SceneKey
+from vsat.io.images import KIND, folder_of
 from vsat.io.ledger import Fact, Ledger, Receipt
 from vsat.io.scenes import done_scenes, ledger_path
 from vsat.objects import ObjectPath, StorePath
-from vsat.stages.generate import KIND, folder_of
 from vsat.viewer.problems import not_found
 
 Made = TypeVar("Made")
