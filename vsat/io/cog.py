@@ -18,14 +18,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from vsat.core.grid import TileGrid
 from vsat.errors import StoreError
-from vsat.io.tiff import HeaderError, Layout, MalformedError, decode, read_levels
+from vsat.io.reader import read_georeference
+from vsat.io.tiff import HeaderError, Layout, MalformedError, decode, georeference, read_levels
 from vsat.objects import ObjectPath, StorePath
 
 HEAD_BYTES = 32 << 10  # the header of a whole tile's COG has 6 kB
 KEPT = 4096  # headers, some 10 kB each
 _TURN = 64  # files that a thread reads before it takes others: a task costs as much as a read
-_STEP = "vsat verify, then generate again"
+_STEP = "if a night has just made it again, open the images anew; else vsat verify, then generate again"
 
 
 @dataclass(frozen=True)
@@ -115,6 +117,19 @@ def read_window(path: StorePath, rows: slice, cols: slice, *, level: int = 0, sa
         for index, payload in zip(blocks, payloads, strict=True):
             decode(layout, index, payload, (rows, cols), dst_yx)
         return dst_yx
+
+
+def grid_of(path: StorePath, tile: str, *, samples: int = 1) -> TileGrid:
+    """The grid that the file says it lies on.
+
+    Raises:
+        StoreError: as `read_window`.
+    """
+    with _opened(path) as file:
+        layout = _headers.of(file, samples)[0]
+        order = "<" if layout.dtype.newbyteorder("=") == layout.dtype else ">"
+        transform, epsg, _ = read_georeference(georeference(order, layout.geo))
+        return TileGrid(tile, epsg, transform.c, transform.f, layout.height, layout.width)
 
 
 def level_shapes(path: StorePath, *, samples: int = 1) -> tuple[tuple[int, int], ...]:

@@ -4,30 +4,26 @@ No item is read to find them: the ledger's receipts name every file. Axes: t ima
 next, count), y, x; n single pixels.
 """
 
-import io
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import rasterio
 from numpy.typing import NDArray
-from rasterio.errors import RasterioError
-from rasterio.windows import Window
 
 from vsat.config import Region
 from vsat.core.grid import TileGrid
 from vsat.core.quality import NO_VALUE, NONE, ORIGIN_MASK
 from vsat.errors import InputError, StoreError
 from vsat.hls import BANDS, COMMON_NAMES, FILL, SCALE
+from vsat.io.cog import grid_of, read_window
 from vsat.io.cube import plain_slice
 from vsat.io.ledger import Ledger, Receipt
-from vsat.io.publish import FIRST_VERSION, image_folder
+from vsat.io.publish import BLOCK_PX, FIRST_VERSION, image_folder
 from vsat.io.scenes import ledger_path
-from vsat.objects import ObjectPath, StorePath
+from vsat.objects import StorePath
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -36,7 +32,6 @@ KIND = "image"
 LOOKS = ("last", "next", "count")
 ORIGINS = ("observed", "filled_near", "filled_far", "prior_only")
 _CHUNK = 1024  # pixels a side of a Dask chunk: 4 x 4 blocks, so that a pixel's series costs little and a tile few tasks
-_READ = 1 << 15  # bytes of a request for a header, which has 10 kB on a whole tile
 
 
 @dataclass(frozen=True)
@@ -115,8 +110,7 @@ def image_grid(one: Published) -> TileGrid:
     Raises:
         StoreError: it is missing or unreadable.
     """
-    with open_layer(one.files["qa"]) as (file, _):
-        return _grid(one.tile, file)
+    return grid_of(one.files["qa"], one.tile)
 
 
 def read_layer(path: StorePath, grid: TileGrid, rows: slice = slice(None), cols: slice = slice(None)) -> NDArray[Any]:
@@ -125,65 +119,42 @@ def read_layer(path: StorePath, grid: TileGrid, rows: slice = slice(None), cols:
     Args:
         path: its GeoTIFF.
         grid: what it must lie on.
-        rows, cols: slices of pixels, step 1.
+        rows, cols: slices of pixels, step 1, not empty.
 
     Raises:
-        StoreError: it is missing, unreadable, or on another grid.
+        StoreError: it is missing, altered, or on another grid.
     """
+    _check_grid(path, grid)
     tall, wide = range(grid.height)[rows], range(grid.width)[cols]
-    window = Window(wide.start, tall.start, len(wide), len(tall))
-    with open_layer(path) as (file, ahead):
-        _check_grid(path, grid, file)
-        ahead([window])
-        values: NDArray[Any] = file.read(window=window)
-        return values
+    return _read(path, slice(tall.start, tall.stop), slice(wide.start, wide.stop))
 
 
 def read_pixels(path: StorePath, grid: TileGrid, row_n: Sequence[int], col_n: Sequence[int]) -> NDArray[Any]:
-    """The stored numbers (b, n) of single pixels of one layer; the file is opened once. Raises as `read_layer`."""
-    windows = [Window(col, row, 1, 1) for row, col in zip(row_n, col_n, strict=True)]
-    with open_layer(path) as (file, ahead):
-        _check_grid(path, grid, file)
-        ahead(windows)
-        found = [file.read(window=window)[:, 0, 0] for window in windows]
-        return np.stack(found, axis=1) if found else np.empty((file.count, 0), file.dtypes[0])
+    """The stored numbers (b, n) of single pixels of one layer, each block read once. Raises as `read_layer`."""
+    _check_grid(path, grid)
+    rows, cols = np.asarray(row_n, int), np.asarray(col_n, int)
+    blocks = np.stack([rows // BLOCK_PX, cols // BLOCK_PX], axis=1)
+    values_bn = np.empty((_samples(path), len(rows)), np.int32)
+    for top, left in np.unique(blocks, axis=0) * BLOCK_PX:
+        here = (blocks == (top // BLOCK_PX, left // BLOCK_PX)).all(axis=1)
+        block = slice(top, min(top + BLOCK_PX, grid.height)), slice(left, min(left + BLOCK_PX, grid.width))
+        values_bn[:, here] = _read(path, *block)[:, rows[here] - top, cols[here] - left]
+    return values_bn
 
 
-@contextmanager
-def open_layer(path: StorePath) -> Iterator[tuple[Any, Callable[[Sequence[Window]], None]]]:
-    """A layer's GeoTIFF, open, and what fetches the blocks of some windows ahead, by one request, where it is in a bucket.
-
-    GDAL itself would ask for one block after the other, and would need the credentials.
-
-    Raises:
-        StoreError: it is missing or unreadable, also when that shows only while the caller reads.
-    """
-    try:
-        if isinstance(path, ObjectPath):
-            with _Ranges(path) as stream, rasterio.open(stream, driver="GTiff") as file:
-                yield file, lambda windows: stream.fetch(_spans(file, windows))
-        else:
-            with rasterio.open(path, driver="GTiff") as file:
-                yield file, lambda _: None
-    except (RasterioError, FileNotFoundError) as error:
-        step = "if a night has just made it again, open the images anew; else vsat verify, then generate again"
-        raise StoreError("an image file cannot be read", place=str(path), next_step=step) from error
+def _read(path: StorePath, rows: slice, cols: slice) -> NDArray[Any]:
+    found = read_window(path, rows, cols, samples=_samples(path))
+    return found[None] if found.ndim == 2 else np.moveaxis(found, -1, 0)
 
 
-def _spans(file: Any, windows: Sequence[Window]) -> list[tuple[int, int]]:
-    """First and last byte of every block that the windows touch, of full resolution, in the file's order."""
-    tall, wide = file.block_shapes[0]
-    blocks = {
-        (row, col)
-        for at in windows
-        for row in range(int(at.row_off) // tall, int(at.row_off + at.height - 1) // tall + 1)
-        for col in range(int(at.col_off) // wide, int(at.col_off + at.width - 1) // wide + 1)
-    }
-    told = [
-        [int(file.get_tag_item(f"BLOCK_{what}_{col}_{row}", "TIFF", bidx=1) or 0) for what in ("OFFSET", "SIZE")]
-        for row, col in blocks
-    ]
-    return sorted((offset, offset + size) for offset, size in told if size)
+def _samples(path: StorePath) -> int:
+    return len(LOOKS) if path.name.endswith(".age.tif") else 1
+
+
+def _check_grid(path: StorePath, grid: TileGrid) -> None:
+    if grid_of(path, grid.tile, samples=_samples(path)) != grid:
+        step = "the region's area has changed: generate the dates that were made before again"
+        raise StoreError("the image lies on another grid than the newest one", place=str(path), next_step=step)
 
 
 def open_images(region: Region, tile: str | None = None) -> "xr.Dataset":
@@ -261,17 +232,6 @@ def _published(home: StorePath, receipt: Receipt) -> Published:
     return Published(tile, date.fromisoformat(day), version_of(receipt), str(receipt.facts.get("status", "")), files)
 
 
-def _grid(tile: str, file: Any) -> TileGrid:
-    at = file.transform
-    return TileGrid(tile, file.crs.to_epsg(), at.c, at.f, file.height, file.width)
-
-
-def _check_grid(path: StorePath, grid: TileGrid, file: Any) -> None:
-    if _grid(grid.tile, file) != grid:
-        step = "the region's area has changed: generate the dates that were made before again"
-        raise StoreError("the image lies on another grid than the newest one", place=str(path), next_step=step)
-
-
 def _lazy(layers: "_Layers") -> Any:
     import dask.array as da
 
@@ -315,46 +275,3 @@ class _Layers:
         if self.dtype.kind != "f":
             return stored.astype(self.dtype, copy=False)
         return np.where(stored == FILL, np.float32(np.nan), stored * np.float32(SCALE)).astype(np.float32)
-
-
-class _Ranges(io.RawIOBase):
-    """An object of a bucket as a file that is read by ranges; what was read once is kept."""
-
-    def __init__(self, path: ObjectPath) -> None:
-        self._path, self._size, self._at = path, path.size(), 0
-        self._parts: list[tuple[int, memoryview]] = []
-
-    def fetch(self, spans: Sequence[tuple[int, int]]) -> None:
-        """The bytes of each (start, stop) are here."""
-        parts = self._path.read_ranges(spans)
-        self._parts += [(start, part) for (start, _), part in zip(spans, parts, strict=True)]
-
-    def readable(self) -> bool:
-        """True."""
-        return True
-
-    def seekable(self) -> bool:
-        """True."""
-        return True
-
-    def tell(self) -> int:
-        """Where the next read begins."""
-        return self._at
-
-    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        """The next read begins there."""
-        self._at = offset + {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self._size}[whence]
-        return self._at
-
-    def readinto(self, buffer: Any) -> int:
-        """The bytes from here on, as many as fit; 0 at the end."""
-        at, stop = self._at, min(self._at + len(buffer), self._size)
-        if stop <= at:
-            return 0
-        if not any(start <= at < start + len(part) for start, part in self._parts):
-            self.fetch([(at, min(max(stop, at + _READ), self._size))])
-        found = next(part[at - start :] for start, part in self._parts if start <= at < start + len(part))
-        count = min(len(found), stop - at)
-        buffer[:count] = found[:count]
-        self._at += count
-        return count

@@ -311,7 +311,7 @@ def _locate(layout: tiff.Layout, mark: bytes, grid: TileGrid) -> tuple[_Place, f
     if not layout.is_georeferenced:
         raise AttemptError("without georeference", "final")
     order = "<" if mark == b"II" else ">"
-    transform, zone, nodata = _georeference(tiff.georeference(order, layout.geo))
+    transform, zone, nodata = read_georeference(tiff.georeference(order, layout.geo))
     if zone != grid.epsg:
         raise AttemptError(f"its projection is {zone or 'no UTM on WGS 84'}, the tile's is EPSG:{grid.epsg}", "final")
     size = grid.resolution_m
@@ -336,10 +336,16 @@ def _meet(window: slice, size: int) -> bool:
 
 
 @lru_cache(maxsize=256)
-def _georeference(tags: bytes) -> tuple[Affine, int, float | None]:
+def read_georeference(tags: bytes) -> tuple[Affine, int, float | None]:
     """Transform, EPSG code of the UTM zone (0 for any other projection) and nodata of a one-pixel TIFF.
 
     Cached, for all files of a tile say the same. NASA's v2.0 files name no EPSG code, and a datum "based on WGS 84".
+
+    Args:
+        tags: from tiff.georeference.
+
+    Raises:
+        MalformedError: GDAL cannot read it.
     """
     try:
         with MemoryFile(tags) as memory, memory.open(driver="GTiff") as src:
