@@ -39,7 +39,7 @@ def test_compose_is_what_the_specification_allows() -> None:
 def test_compose_hangs_together() -> None:
     found = compose()
     services = found["services"]
-    assert set(services) == {"postgres", "server", "deploy", "worker", "worker-gpu", "objects"}
+    assert set(services) == {"postgres", "server", "deploy", "worker", "viewer", "worker-gpu", "objects"}
     used: set[str] = set()
     for service in services.values():
         assert set(service.get("depends_on", {})) <= set(services)
