@@ -33,7 +33,7 @@ demo: setup
 
 # files side by side, for many tests wait for servers; one file's tests stay in one process
 test: setup system
-	@$(BIN)/python -m pytest --numprocesses logical --maxprocesses 4 --dist loadfile
+	@$(BIN)/python -m pytest --numprocesses logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 lint: setup
 	@$(BIN)/ruff check .

@@ -18,12 +18,14 @@ LOOPBACK = {"127.0.0.1", "::1", "localhost"}
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Skip tests marked `real` where the real data are absent."""
+    """Skip tests marked `real` where the real data are absent; files that wait and kill go first, for all to end together."""
     if not (SHARED / "data").is_dir():
         absent = pytest.mark.skip(reason="real data are not beside the project (../shared/data)")
         for item in items:
             if "real" in item.keywords:
                 item.add_marker(absent)
+    longest = {item.path for item in items if {"fault", "flow"} & set(item.keywords)}
+    items.sort(key=lambda item: item.path not in longest)
 
 
 @pytest.fixture(scope="session")
