@@ -362,7 +362,7 @@ def test_a_dry_run_counts_and_knows_what_was_measured(made: Region) -> None:
     assert second.images + second.images_there == 7 and second.images >= 7 - done
     assert second.bytes and second.seconds and second.scene_seconds and second.image_seconds
     took = second.scenes * second.scene_seconds + second.images * second.image_seconds
-    assert second.seconds == pytest.approx(took / 2, rel=0.05)
+    assert second.seconds == pytest.approx(took / 2, abs=0.07)  # told to a tenth of a second
     assert "| images |" in second.markdown()
     before = region_status(made)
     backfill(made, ALL, DAY)
