@@ -19,7 +19,12 @@ SHIPPED = Path(vsat.__file__).parent / "model" / "weights" / "anydate-tiny"
 
 @pytest.fixture(scope="module")
 def item() -> dict[str, Any]:
-    return model_item(SHIPPED, "anydate-tiny")
+    found: dict[str, Any] = json.loads((SHIPPED / MODEL_ITEM).read_text("utf-8"))
+    return found
+
+
+def test_the_one_that_comes_along_is_of_the_files_beside_it(item: dict[str, Any]) -> None:
+    assert item == model_item(SHIPPED, "anydate-tiny")
 
 
 def test_the_item_is_valid_against_core_and_extensions(item: dict[str, Any]) -> None:
