@@ -10,7 +10,6 @@ from prefect.states import Completed
 
 from flows.clock import run_day
 from flows.settings import (
-    BACKFILL,
     TURN_S,
     begin,
     coarse,
@@ -35,8 +34,8 @@ from vsat.stages.units import UnitJob, unit_job
 
 MOST_TASKS = 4  # of one stage and stretch; there are at most 12 stretches of each stage
 
-fetch_scenes = coarse(unit_job, name="fetch scenes", tag=BACKFILL, retries=2)
-make_images = coarse(unit_job, name="make images", tag=BACKFILL)
+fetch_scenes = coarse(unit_job, name="fetch scenes", retries=2)
+make_images = coarse(unit_job, name="make images")
 
 
 @flow(name="backfill", flow_run_name=run_name, task_runner=runner(), persist_result=False)

@@ -15,11 +15,8 @@ from typing import Any
 
 import yaml
 from prefect.client.orchestration import get_client
-from prefect.client.schemas.actions import GlobalConcurrencyLimitCreate
-from prefect.exceptions import ObjectNotFound
 
 from flows.automations import automate
-from flows.settings import BACKFILL, FETCH, IMAGES
 from vsat.config import load_region
 
 PROJECT = Path(__file__).parents[1]
@@ -28,9 +25,10 @@ TEMPLATE_FILE, TEMPLATE_HOME = "regions/demo.yaml", "var/demo"  # as prefect.yam
 TRIAL_PENDING_WITHIN = timedelta(seconds=60)
 TRAINING = ("flows.train.train", "flows.retrain.retrain")
 NIGHTLY = "flows.nightly.nightly"
-# How many tasks run at once over all runs, so that thirty regions whose night begins at the same minute neither ask the
-# archive for more than it likes nor fill the memory. A backfill has a limit of its own: no night waits for it.
-TASK_LIMITS = {FETCH: 16, IMAGES: 16, BACKFILL: 8}
+# Runs at once of all regions, besides a backfill in its own lane: thirty whose night begins at the same minute would ask
+# the archive for more than it likes, and fill the memory. The other ones wait in the queue, where waiting costs nothing;
+# limits by tags of tasks cost seconds a task (docs/log.md).
+NIGHTS_AT_ONCE = 4
 BACKFILL_PRIORITY = "5"  # behind the default queue's 1: the night is never late for a backfill
 
 
@@ -107,7 +105,7 @@ def deploy(regions: list[Path], *, every_s: int | None = None, pools: Pools = Po
         BACKFILL_PRIORITY,
         may_fail=True,
     )
-    _limit_tasks()
+    _limit_runs()
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "prefect.yaml"
         file.write_text(yaml.safe_dump(template), "utf-8")
@@ -118,15 +116,12 @@ def deploy(regions: list[Path], *, every_s: int | None = None, pools: Pools = Po
         automate()
 
 
-def _limit_tasks() -> None:
-    """Every tag has its limit; one that was changed in the UI stays."""
+def _limit_runs() -> None:
+    """The lane of the nights has a limit; one that was set in the UI stays."""
     with get_client(sync_client=True) as client:
-        for tag, most in TASK_LIMITS.items():
-            name = f"tag:{tag}"  # as the engine asks for it
-            try:
-                client.read_global_concurrency_limit_by_name(name)
-            except ObjectNotFound:
-                client.create_global_concurrency_limit(GlobalConcurrencyLimitCreate(name=name, limit=most))
+        lane = client.read_work_queue_by_name("default", work_pool_name=POOL)
+        if lane.concurrency_limit is None:
+            client.update_work_queue(lane.id, concurrency_limit=NIGHTS_AT_ONCE)
 
 
 def _create_pool(name: str, kind: str, template: Path | None) -> None:

@@ -7,14 +7,14 @@ from prefect import flow
 from prefect.client.schemas.objects import State
 
 from flows.clock import run_day
-from flows.settings import FETCH, TURN_S, begin, coarse, run_name, runner, tell, tell_outcome, work
+from flows.settings import TURN_S, begin, coarse, run_name, runner, tell, tell_outcome, work
 from vsat.config import Region
 from vsat.errors import VsatError
 from vsat.io.ledger import lease
 from vsat.stages.fetch import FetchReport, fetch_one, finish_fetch, open_endpoint, plan_fetch, scene_failed, tidy
 from vsat.stages.report import RunReport
 
-fetch_scenes = coarse(fetch_one, name="fetch scenes", tag=FETCH, retries=2)
+fetch_scenes = coarse(fetch_one, name="fetch scenes", retries=2)
 
 
 @flow(name="fetch", flow_run_name=run_name, task_runner=runner(), persist_result=False)

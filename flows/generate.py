@@ -8,7 +8,7 @@ from prefect import flow
 from prefect.client.schemas.objects import State
 
 from flows.clock import run_day
-from flows.settings import IMAGES, TURN_S, begin, coarse, run_name, runner, tell, tell_outcome, work
+from flows.settings import TURN_S, begin, coarse, run_name, runner, tell, tell_outcome, work
 from vsat.config import Region
 from vsat.errors import VsatError
 from vsat.io.ledger import lease
@@ -18,7 +18,7 @@ from vsat.stages.models import make_room
 from vsat.stages.report import RunReport
 
 # from files here: what fails once fails again, and the next run tries it
-make_images = coarse(generate_one, name="make images", tag=IMAGES)
+make_images = coarse(generate_one, name="make images")
 
 
 @flow(name="generate", flow_run_name=run_name, task_runner=runner(), persist_result=False)

@@ -46,7 +46,6 @@ log = logging.getLogger(f"vsat.{__name__}")  # lines of vsat's reach the run's l
 Job = TypeVar("Job")
 Result = TypeVar("Result")
 
-FETCH, IMAGES, BACKFILL = "vsat-fetch", "vsat-images", "vsat-backfill"  # tags of tasks; flows.deploy limits them
 # Of one stage: a task run costs near 90 ms of CPU with the server's, and rows of its database; a few for each thread
 # keep all of them busy to the end, and progress is seen.
 MOST_TASKS, TASKS_A_THREAD = 20, 4
@@ -90,20 +89,16 @@ def _threads() -> int:
     return MOST_TASKS if settings.dask_scheduler else settings.workers
 
 
-def coarse(
-    one: Callable[[Job], Result], *, name: str, tag: str = "", retries: int = 0
-) -> Task[[Sequence[Job]], list[Result]]:
+def coarse(one: Callable[[Job], Result], *, name: str, retries: int = 0) -> Task[[Sequence[Job]], list[Result]]:
     """A task that does a list of jobs with `one`, one after the other, or on the cluster that VSAT_DASK_SCHEDULER names.
 
     Args:
         one: does one job; a function that knows no Prefect.
         name: of the task.
-        tag: by which the server limits how many such tasks run at once, over all runs.
         retries: where another try may help, as with reads; they come after 10 s and more, spread by chance.
     """
     options = task(
         name=name,
-        tags=[tag] if tag else [],
         retries=retries,
         retry_delay_seconds=exponential_backoff(backoff_factor=10),
         retry_jitter_factor=0.5,

@@ -2,8 +2,6 @@
 
 import json
 import os
-import threading
-import time
 from collections.abc import Iterator
 from datetime import date, timedelta
 from pathlib import Path
@@ -276,40 +274,6 @@ def test_retries_where_they_help(error: Exception, calls: int) -> None:
     state = flow(lambda: task([1]), name="try")(return_state=True)
     assert state.is_failed()
     assert len(seen) == calls
-
-
-def test_a_tag_limits_tasks_over_all_runs() -> None:
-    from prefect import flow
-    from prefect.client.orchestration import get_client
-    from prefect.client.schemas.actions import GlobalConcurrencyLimitCreate
-    from prefect.task_runners import ThreadPoolTaskRunner
-
-    from flows.settings import coarse
-
-    lock, running, most = threading.Lock(), 0, 0
-
-    def one(_job: int) -> None:
-        nonlocal running, most
-        with lock:
-            running += 1
-            most = max(most, running)
-        time.sleep(0.5)
-        with lock:
-            running -= 1
-
-    @flow(task_runner=ThreadPoolTaskRunner(max_workers=3), persist_result=False)
-    def three(tag: str) -> None:
-        task = coarse(one, name="one", tag=tag)
-        for future in [task.submit([job]) for job in range(3)]:
-            future.result()
-
-    with get_client(sync_client=True) as client:
-        client.create_global_concurrency_limit(GlobalConcurrencyLimitCreate(name="tag:narrow", limit=1))
-    three("wide")
-    assert most > 1
-    most = 0
-    three("narrow")
-    assert most == 1
 
 
 @pytest.mark.parametrize(

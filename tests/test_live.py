@@ -202,16 +202,9 @@ def test_deployments_are_forms_of_dates_and_choices_and_one_run_at_a_time(up: Up
     assert {one["name"] for one in up.ask("automations")} == {f"vsat: {name}" for name in names}
 
 
-def test_tasks_are_limited_over_all_runs_and_take_a_slot_each(up: Up) -> None:
-    limits = {name: requests.get(f"{up.api}/v2/concurrency_limits/tag:{name}", timeout=20, auth=up.auth).json()
-              for name in ("vsat-fetch", "vsat-images", "vsat-backfill")}  # fmt: skip
-    assert {name: one["limit"] for name, one in limits.items()} == {
-        "vsat-fetch": 16, "vsat-images": 16, "vsat-backfill": 8,
-    }  # fmt: skip
-    assert all(one["active"] for one in limits.values())
-    done = {(task["name"].rpartition("-")[0], *task["tags"]) for task in up.ask("task_runs")}
-    assert done >= {("fetch scenes", "vsat-fetch"), ("make images", "vsat-images"), ("make images", "vsat-backfill")}
-    assert not done & {("fetch scenes",), ("make images",)}
+def test_few_runs_at_once_and_one_backfill(up: Up) -> None:
+    queues = {one["name"]: one["concurrency_limit"] for one in up.ask("work_pools/vsat/queues")}
+    assert queues == {"default": 4, "backfill": 1}
 
 
 def test_a_page_of_another_site_cannot_read_or_start_anything(up: Up) -> None:
