@@ -113,6 +113,11 @@ def image_grid(one: Published) -> TileGrid:
     return grid_of(one.files["qa"], one.tile)
 
 
+def reflectance(stored: NDArray[Any]) -> NDArray[np.float32]:
+    """Stored numbers of reflectance or its standard deviation as float32 reflectance; NaN for fill."""
+    return np.where(stored == FILL, np.float32(np.nan), stored * np.float32(SCALE)).astype(np.float32)
+
+
 def read_layer(path: StorePath, grid: TileGrid, rows: slice = slice(None), cols: slice = slice(None)) -> NDArray[Any]:
     """The stored numbers (b, y, x) of a window of one layer.
 
@@ -274,4 +279,4 @@ class _Layers:
         stored: NDArray[Any] = read_layer(one.files[asset], self.grid, rows, cols)[number]
         if self.dtype.kind != "f":
             return stored.astype(self.dtype, copy=False)
-        return np.where(stored == FILL, np.float32(np.nan), stored * np.float32(SCALE)).astype(np.float32)
+        return reflectance(stored)

@@ -13,7 +13,7 @@ from vsat.core.grid import TileGrid
 from vsat.core.indices import index, index_sd, named
 from vsat.errors import InputError
 from vsat.hls import BANDS, COMMON_NAMES, FILL, SCALE, WAVELENGTH_UM
-from vsat.io.images import Published, read_layer
+from vsat.io.images import Published, read_layer, reflectance
 
 INDEX_FILL = -19999  # as in NASA's own HLS index products: -1 is -10000, and so -9999 is a value
 _LARGEST = 32767
@@ -115,12 +115,6 @@ def read_variable(one: Published, variable: Variable, grid: TileGrid) -> NDArray
             value = index_sd(variable.index, refl, sd, bands) if variable.is_sd else index(variable.index, refl, bands)
             stored_yx[rows] = stored(value, variable)
     return stored_yx
-
-
-def reflectance(stored_byx: NDArray[np.generic]) -> NDArray[np.float32]:
-    """Stored numbers of reflectance or its standard deviation as reflectance; NaN for fill."""
-    values = stored_byx.astype(np.float32) * np.float32(SCALE)
-    return np.where(stored_byx == FILL, np.float32(np.nan), values)
 
 
 def stored(values: NDArray[np.floating], variable: Variable) -> NDArray[np.int16]:

@@ -18,14 +18,15 @@ from shapely.geometry.base import BaseGeometry
 from vsat.core.area import area_of_geojson
 from vsat.core.grid import TileGrid, owner_mask
 from vsat.core.indices import INDICES, index, index_sd
+from vsat.core.means import mean_of
 from vsat.core.quality import NONE, unpack_qa
 from vsat.core.tiles import owners, to_metres
 from vsat.document import read_json, read_text
 from vsat.errors import InputError
 from vsat.hls import COMMON_NAMES
 from vsat.io.durable import unwritable, write_file
-from vsat.io.images import ORIGINS, Published, image_grid, read_layer, read_pixels
-from vsat.io.variables import AGES, reflectance
+from vsat.io.images import ORIGINS, Published, image_grid, read_layer, read_pixels, reflectance
+from vsat.io.variables import AGES
 from vsat.stages.pool import Progress
 
 MOST_PLACES = 10_000
@@ -273,14 +274,14 @@ def _area_values(
 
 def _summary(value_n: NDArray[np.float32], sd_n: NDArray[np.float32]) -> dict[str, Any]:
     """Mean and its uncertainty over pixels with a value; see `area_table`."""
-    has = np.isfinite(value_n) & np.isfinite(sd_n)
-    value, sd = value_n[has].astype(float), sd_n[has].astype(float)
-    if not value.size:
+    found = mean_of(value_n, sd_n)
+    if found is None:
         return {"": "", "_sd": "", "_sd_independent": "", "_p10": "", "_p90": "", "_pixels": 0}
-    low, high = np.percentile(value, (10, 90))
-    numbers = (value.mean(), sd.mean(), np.sqrt((sd**2).sum()) / value.size, low, high)
+    numbers = (found.mean, found.sd, found.sd_independent, found.p10, found.p90)
     suffixes = ("", "_sd", "_sd_independent", "_p10", "_p90")
-    return {suffix: _plain(number) for suffix, number in zip(suffixes, numbers, strict=True)} | {"_pixels": value.size}
+    return {suffix: _plain(number) for suffix, number in zip(suffixes, numbers, strict=True)} | {
+        "_pixels": found.values
+    }
 
 
 def _area_pixels(

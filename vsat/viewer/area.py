@@ -16,10 +16,12 @@ from shapely.geometry.base import BaseGeometry
 from vsat.core.area import area_of_geojson
 from vsat.core.grid import TileGrid
 from vsat.core.indices import INDICES, index, index_sd
+from vsat.core.means import mean_of
 from vsat.core.quality import NO_VALUE, ORIGIN_MASK
 from vsat.core.tiles import owners, to_degrees, to_metres
-from vsat.hls import FILL, RESOLUTION_M, SCALE
+from vsat.hls import RESOLUTION_M
 from vsat.io.cog import read_window
+from vsat.io.images import reflectance
 from vsat.viewer.holdings import Holdings, Image, Shelf, missing_bands
 from vsat.viewer.layers import Quantity, quantity_bands, unit_of
 from vsat.viewer.problems import Refused
@@ -45,6 +47,7 @@ COLUMNS = (
 )
 
 Floats = NDArray[np.float32]
+_NOTHING = np.empty(0, np.float32), np.empty(0, np.float32), np.empty(0, np.uint8)
 
 
 class Polygon(BaseModel):
@@ -168,21 +171,15 @@ def _date(
     day: date, parts: Sequence[_Part], images: Mapping[str, Image], show: str, bands: Sequence[str]
 ) -> dict[str, Any]:
     found = [_pixels(part, images[part.grid.tile], show, bands) for part in parts if part.grid.tile in images]
-    if found:
-        value_n, sd_n, origin_n = (np.concatenate(column) for column in zip(*found, strict=True))
-        there_n = np.isfinite(value_n)
-        value_n, sd_n, origin_n = value_n[there_n].astype(float), sd_n[there_n].astype(float), origin_n[there_n]
-    if not found or not value_n.size:
-        nothing = dict.fromkeys(("mean", "sd", "sd_independent", "p10", "p90"))
-        return {"date": day.isoformat(), "values": 0, **nothing, "origins": [0.0] * 4}
-    p10, p90 = np.percentile(value_n, (10, 90))
-    told = {
-        "mean": value_n.mean(), "sd": sd_n.mean(), "sd_independent": np.sqrt((sd_n**2).sum()) / sd_n.size,
-        "p10": p10, "p90": p90,
-    }  # fmt: skip
-    numbers = {name: round(float(number), DIGITS) if np.isfinite(number) else None for name, number in told.items()}
+    value_n, sd_n, origin_n = (np.concatenate(column) for column in zip(*found, strict=True)) if found else _NOTHING
+    told = mean_of(value_n, sd_n)
+    names = ("mean", "sd", "sd_independent", "p10", "p90")
+    if told is None:
+        return {"date": day.isoformat(), "values": 0, **dict.fromkeys(names), "origins": [0.0] * 4}
+    numbers = {name: round(float(getattr(told, name)), DIGITS) for name in names}
+    origin_n = origin_n[np.isfinite(value_n) & np.isfinite(sd_n)]
     origins = (np.bincount(origin_n, minlength=4)[:4] / origin_n.size).round(DIGITS).tolist()
-    return {"date": day.isoformat(), "values": int(value_n.size), **numbers, "origins": origins}
+    return {"date": day.isoformat(), "values": told.values, **numbers, "origins": origins}
 
 
 def _pixels(part: _Part, image: Image, show: str, bands: Sequence[str]) -> tuple[Floats, Floats, NDArray[np.uint8]]:
@@ -191,7 +188,7 @@ def _pixels(part: _Part, image: Image, show: str, bands: Sequence[str]) -> tuple
     def read(*, sd: bool) -> Floats:
         paths = [image.band(band, sd=sd) for band in bands]
         stored = np.stack([read_window(path, part.rows, part.cols)[part.inside_yx] for path in paths])
-        return np.where(stored == FILL, np.float32(np.nan), stored * np.float32(SCALE)).astype(np.float32)
+        return reflectance(stored)
 
     refl_bn, sd_bn = read(sd=False), read(sd=True)
     qa_n = read_window(image.asset("qa"), part.rows, part.cols)[part.inside_yx].astype(np.uint8)

@@ -14,8 +14,9 @@ from vsat.core.grid import TileGrid
 from vsat.core.indices import INDICES, index, index_sd
 from vsat.core.masks import clear
 from vsat.core.quality import NO_VALUE, NONE, ORIGIN_MASK
-from vsat.hls import BANDS, FILL, FMASK_FILL, SCALE
+from vsat.hls import BANDS, FILL, FMASK_FILL
 from vsat.io.cog import level_shapes, read_window
+from vsat.io.images import reflectance
 from vsat.io.preview import PRIOR
 from vsat.io.scenes import read_array
 from vsat.objects import StorePath
@@ -177,7 +178,7 @@ class _Window:
     def reflectance(self, image: Image, bands: Sequence[str], *, sd: bool = False) -> Floats:
         """Reflectance (b, y, x), or its standard deviation."""
         paths = [image.band(band, sd=sd) for band in bands]
-        return np.stack([_reflectance(self._file(path, FILL)) for path in paths])
+        return np.stack([reflectance(self._file(path, FILL)) for path in paths])
 
     def origin(self, image: Image) -> NDArray[np.uint8]:
         """Where each value comes from, 0..3, 255 none."""
@@ -208,7 +209,7 @@ class _Window:
                 picked = fmask_yx[at]
                 clear_yx = clear(picked, adjacent=cloud.adjacent, snow=cloud.snow)
                 good = (clear_yx == wanted) & (picked != FMASK_FILL) & np.isnan(found).all(axis=0)
-                np.copyto(found, _reflectance(refl_byx[:, at[0], at[1]]), where=good & self._where.inside_yx)
+                np.copyto(found, reflectance(refl_byx[:, at[0], at[1]]), where=good & self._where.inside_yx)
         return found
 
     def _file(self, path: StorePath, nothing: int, *, samples: int = 1) -> NDArray[Any]:
@@ -241,10 +242,6 @@ def _kept(at: NDArray[np.intp], inside: NDArray[np.bool_], length: int) -> NDArr
 
 def _span(at: NDArray[np.intp]) -> slice:
     return slice(int(at.min()), int(at.max()) + 1)
-
-
-def _reflectance(stored: NDArray[Any]) -> Floats:
-    return np.where(stored == FILL, np.float32(np.nan), stored * np.float32(SCALE)).astype(np.float32)
 
 
 def _coloured(refl_byx: Floats, bands: Sequence[str], hatched: NDArray[np.uint8] | None) -> Pillow.Image:

@@ -16,8 +16,9 @@ from vsat.core.indices import INDICES, index, index_sd
 from vsat.core.masks import clear
 from vsat.core.quality import LOW, NO_VALUE, ORIGIN_MASK
 from vsat.core.tiles import owners, to_metres
-from vsat.hls import BANDS, FILL, FMASK_FILL, SCALE, Fmask
+from vsat.hls import BANDS, FILL, FMASK_FILL, Fmask
 from vsat.io.cog import read_pixel
+from vsat.io.images import reflectance
 from vsat.io.scenes import read_array
 from vsat.viewer.holdings import Holdings, Image, Look, Shelf, missing_bands
 from vsat.viewer.layers import quantity_bands, unit_of
@@ -119,7 +120,7 @@ def _observed(shelf: Shelf, spot: Spot, looks: Sequence[Look], show: str, bands:
     refl_tb[seen] = read_array(region.home, spot.grid, wanted, "reflectance", bands=own, rows=rows, cols=cols)[
         ..., 0, 0
     ]
-    values = _rounded(_value(show, _scaled(refl_tb), bands))
+    values = _rounded(_value(show, reflectance(refl_tb), bands))
     clear_t = clear(fmask_t, adjacent=region.cloud.adjacent, snow=region.cloud.snow) & (refl_tb != FILL).all(axis=1)
     return [
         {
@@ -140,7 +141,7 @@ def _virtual(
     paths += [image.asset("qa") for image in images]
     found = read_pixel(paths, spot.row, spot.col, pool=shelf.pool).reshape(-1, len(images))
     count = len(bands)
-    refl_tb, sd_tb, qa_t = _scaled(found[:count].T), _scaled(found[count : 2 * count].T), found[-1]
+    refl_tb, sd_tb, qa_t = reflectance(found[:count].T), reflectance(found[count : 2 * count].T), found[-1]
     value_t = _value(show, refl_tb, bands)
     sd_t = index_sd(show, refl_tb.T, sd_tb.T, bands) if show in INDICES else sd_tb[:, 0]
     columns = [value_t, sd_t, *(value_t + z * sd_t for z in (-Z90, -Z50, Z50, Z90))]
@@ -153,10 +154,6 @@ def _virtual(
         }
         for t, (image, qa) in enumerate(zip(images, qa_t.tolist(), strict=True))
     ]  # fmt: skip
-
-
-def _scaled(stored: NDArray[Any]) -> Floats:
-    return np.where(stored == FILL, np.float32(np.nan), stored * np.float32(SCALE)).astype(np.float32)
 
 
 def _value(show: str, refl_tb: Floats, bands: Sequence[str]) -> Floats:
