@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from vsat.terminal import End, Json, RegionFile, Start, day_of, progress, region_of, tell
+from vsat.terminal import End, Json, RegionFile, Start, day_of, listed, progress, region_of, tell
 
 
 def export(
@@ -37,9 +37,9 @@ def export(
         tile,
         day_of(start) if start else None,
         day_of(end) if end else None,
-        tuple(day_of(text) for text in _listed(dates)),
-        None if bands is None else tuple(name for name in _listed(bands) if name != "none"),
-        tuple(name for text in index or () for name in _listed(text)),
+        tuple(day_of(text) for text in listed(dates)),
+        None if bands is None else tuple(name for name in listed(bands.lower()) if name != "none"),
+        tuple(name for text in index or () for name in listed(text.lower())),
         points,
         polygons,
     )
@@ -47,7 +47,3 @@ def export(
         unit = "files" if not out.suffix else "images"
         report = run(region_of(region), out, options, kind=form, progress=of(unit))
     tell(asdict(report), as_json, report.text())
-
-
-def _listed(text: str | None) -> list[str]:
-    return [part.strip().lower() for part in (text or "").split(",") if part.strip()]

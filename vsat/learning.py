@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal, cast
 import typer
 
 from vsat.errors import InputError
-from vsat.terminal import Json, Workers, day_of, progress, region_of, tell
+from vsat.terminal import Json, Workers, day_of, listed, progress, region_of, tell
 
 Rule = Annotated[
     Literal["equal", "proportional", "neyman"],
@@ -36,7 +36,7 @@ def fill(
     from vsat.stages.fill import fill_file
 
     chosen = method or DEFAULT_METHOD
-    days = [day_of(text) for text in _listed(dates)]
+    days = [day_of(text) for text in listed(dates)]
     filled = fill_file(cube, out, dates=days, every=every, acquisitions=acquisitions, method=chosen, samples=samples)
     told = {"out": str(out), "dates": filled.sizes["time"], "method": chosen}
     tell(told, as_json, f"{out}: {told['dates']} dates, {chosen}")
@@ -78,11 +78,11 @@ def sample(
 
     design = SplitDesign(
         block_px=block, buffer_px=buffer, validation_share=validation, test_share=test, seed=seed,
-        validation_times=tuple(_listed(validation_times)), test_times=tuple(_listed(test_times)),
+        validation_times=tuple(listed(validation_times)), test_times=tuple(listed(test_times)),
     )  # fmt: skip
     options = SampleOptions(
         patches=patches, size_px=size, most_looks=looks, days=days, step_days=every, stride_px=stride, rule=rule,
-        floor=floor, strata=tuple(_listed(strata)) or FEATURES, static=_rasters(static or []), seed=seed, split=design,
+        floor=floor, strata=tuple(listed(strata)) or FEATURES, static=_rasters(static or []), seed=seed, split=design,
     )  # fmt: skip
     with progress(quiet=bool(context.obj)) as of:
         report = run([region_of(text) for text in regions], out, options, workers=workers, progress=of("pieces"))
@@ -186,8 +186,8 @@ def evaluate(
     with progress(quiet=bool(context.obj)) as of:
         verdict, pictures = run(
             sources,
-            methods=tuple(_listed(methods)) or (DEFAULT_METHOD,),
-            protocols=tuple(_listed(protocol)) or PROTOCOLS,
+            methods=tuple(listed(methods)) or (DEFAULT_METHOD,),
+            protocols=tuple(listed(protocol)) or PROTOCOLS,
             folds=folds,
             seed=seed,
             regions_folder=Settings.from_environment().regions,
@@ -199,10 +199,6 @@ def evaluate(
             path.write_text(content(), "utf-8")
     written = "".join(f"\n{name}: {path}" for name, path in (("scores", json), ("page", html)) if path)
     typer.echo(verdict.text() + written)
-
-
-def _listed(text: str | None) -> list[str]:
-    return [part.strip() for part in (text or "").split(",") if part.strip()]
 
 
 def _rasters(texts: list[str]) -> tuple[tuple[str, Path], ...]:

@@ -62,6 +62,11 @@ def now() -> datetime:
     return datetime.now(UTC)
 
 
+def listed(text: str | None) -> list[str]:
+    """The parts of `a,b, c`."""
+    return [part.strip() for part in (text or "").split(",") if part.strip()]
+
+
 def day_of(text: str) -> date:
     """The day that an option names, 2024-05-31.
 

@@ -13,7 +13,7 @@ PARQUET_TYPE = "application/vnd.apache.parquet"
 def items_table(items: Sequence[Mapping[str, Any]]) -> bytes:
     """The file's content; equal items give equal bytes.
 
-    A year of a tile is made in .3 s and has 140 kB, so that a night can make it anew.
+    A year of a tile takes less than a second, so that a night can make it anew.
 
     Args:
         items: of one collection, at least one, each from a folder of its own name beside the file; what they name by
