@@ -36,7 +36,7 @@ from pydantic import BaseModel
 from flows.clock import run_day
 from flows.events import tell_images
 from vsat.config import Region, load_region
-from vsat.errors import AccessError, DiskFull, ExitCode, InputError, VsatError
+from vsat.errors import AccessError, DiskFull, ExitCode, InputError, VsatError, without_logins
 from vsat.settings import Settings, find_region
 from vsat.stages.map_page import MAP
 from vsat.stages.pool import each
@@ -238,7 +238,7 @@ def tell_outcome(region: Region, verb: str, day: date, error: VsatError) -> Stat
 
 def map_of(region: Region) -> tuple[str, str]:
     """Link and text: the region in the viewer that VSAT_VIEWER_URL names, else the page beside its images."""
-    viewer = os.environ.get("VSAT_VIEWER_URL", "").strip().rstrip("/")
+    viewer = without_logins(os.environ.get("VSAT_VIEWER_URL", "").strip().rstrip("/")).replace("...@", "")
     page = region.home / "images" / MAP
     link = page.as_uri() if isinstance(page, Path) else str(page)
     return (f"{viewer}/?region={region.name}" if viewer else link), f"map of {region.name}"

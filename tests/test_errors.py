@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vsat import errors
-from vsat.errors import ExitCode, VsatError
+from vsat.errors import ExitCode, InputError, VsatError, without_logins
 
 KINDS = [kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, VsatError)]
 
@@ -24,10 +24,27 @@ def test_pickling_keeps_kind_and_words(kind: type[VsatError]) -> None:
 @given(st.text(), st.text(), st.text())
 def test_the_message_says_problem_place_and_next_step(problem: str, place: str, step: str) -> None:
     text = str(VsatError(problem, place=place, next_step=step))
-    assert problem in text
-    assert place in text
-    assert step in text
+    assert without_logins(problem) in text
+    assert without_logins(place) in text
+    assert without_logins(step) in text
     assert bool(step) == text.endswith(f". Next: {step}") or not step
+
+
+@pytest.mark.parametrize(("told", "kept"), [
+    ("tcp://me:hush@10.0.0.1:8786", "tcp://...@10.0.0.1:8786"),
+    ("'postgresql://me:h,u;s(h@db/x' is none", "'postgresql://...@db/x' is none"),
+    ("me:hush@example.org is no host name", "...@example.org is no host name"),
+    ("http://hush@[::1]:80/api", "http://...@[::1]:80/api"),
+    ("https://a.example/x.tif?sig=hush&se=1 is gone", "https://a.example/x.tif?... is gone"),
+    ("postgresql://me@db/x?password=hush", "postgresql://...@db/x?..."),
+    ("s3://key:hush@bucket/x, twice: a://b:hush@c", "s3://...@bucket/x, twice: a://...@c"),
+    ("write postgresql://HOST:5432/NAME? at 12:30 @ noon", "write postgresql://HOST:5432/NAME? at 12:30 @ noon"),
+    ("var/farm: 3 of 4 s3://bucket/prefix, who?", "var/farm: 3 of 4 s3://bucket/prefix, who?"),
+])  # fmt: skip
+def test_no_login_and_no_query_of_an_address_is_told(told: str, kept: str) -> None:
+    assert without_logins(told) == kept == without_logins(kept)
+    for error in (InputError(told), InputError("x", place=told), InputError("x", next_step=told)):
+        assert "hush" not in str(error) and "hush" not in repr(error) and "hush" not in str(error.args)
 
 
 def test_the_outcomes_that_are_told_apart_have_codes_of_their_own() -> None:

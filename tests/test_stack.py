@@ -134,7 +134,9 @@ def test_the_database(option: str | None, given: str, url: str) -> None:
     assert database_url(option, {"VSAT_POSTGRES": given}) == url
 
 
-@pytest.mark.parametrize("option", ["postgresql://me:hush@db/prefect", "mysql://me@db/prefect", "postgresql://db", "?"])
+@pytest.mark.parametrize("option", [
+    "postgresql://me:hush@db/prefect", "postgresql://me@db/prefect?password=hush", "mysql://me@db/prefect", "postgresql://db", "?",
+])  # fmt: skip
 def test_a_database_that_is_none_and_a_password_on_the_command_line(option: str) -> None:
     with pytest.raises(InputError) as told:
         database_url(option, {})

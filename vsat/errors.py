@@ -1,6 +1,10 @@
 """What can go wrong and the user can mend: each error says the value, the place and the next step."""
 
+import re
 from enum import IntEnum
+
+_LOGIN = re.compile(r"(?:(?<=://)[^\s/@'\"]+|[^\s:/@'\"\[(]+:[^\s/@'\"]+)@(?=[^\s@])")
+_QUERY = re.compile(r"(?<=://)([^\s?#'\"]+)\?[^\s'\"]+")
 
 PAGE = "docs/errors.md"  # has an anchor for each class of error and each exit code
 
@@ -23,8 +27,13 @@ class ExitCode(IntEnum):
         return f"{PAGE}#exit-{int(self)}"
 
 
+def without_logins(text: str) -> str:
+    """The text without what stands before the @ of an address and behind its ?: a password or a key in most cases."""
+    return _QUERY.sub(r"\1?...", _LOGIN.sub("...@", text))
+
+
 class VsatError(Exception):
-    """Base of all errors that a user can mend.
+    """Base of all errors that a user can mend. No login of an address is in its words, whoever wrote it where.
 
     Args:
         problem: what is wrong, with the offending value.
@@ -35,8 +44,9 @@ class VsatError(Exception):
     exit_code: ExitCode = ExitCode.FAILED
 
     def __init__(self, problem: str, *, place: str = "", next_step: str = "") -> None:
-        self.problem, self.place, self.next_step = problem, place, next_step
-        super().__init__(problem, place, next_step)
+        texts = (without_logins(problem), without_logins(place), without_logins(next_step))
+        self.problem, self.place, self.next_step = texts
+        super().__init__(*texts)
 
     @property
     def page(self) -> str:

@@ -32,6 +32,10 @@ START_S = 120.0  # the server's first start makes its database: 10 to 20 seconds
 DOWN_S = 90.0
 _GIVEN_AUTH = "PREFECT_SERVER_API_AUTH_STRING"
 _GIVEN_DATABASE = "VSAT_POSTGRES"
+# Secrets by the beginnings of their names, and whose they are: nobody else has them in its environment.
+_OF_DATABASE = ("PGPASS", _GIVEN_DATABASE)  # the server's
+_OF_CATALOGUE = ("EARTHDATA_", "NETRC", "PC_SDK_")  # the worker's, who fetches scenes
+_OF_BUCKET = ("AWS_",)  # the worker's and the viewer's
 
 
 @dataclass(frozen=True)
@@ -82,16 +86,18 @@ def stack(
         api, viewer = f"http://127.0.0.1:{port}/api", f"http://127.0.0.1:{viewer_port}"
         environment = _environment(folder, api, _secret(folder)) | {"VSAT_VIEWER_URL": viewer}
         database = database_url(postgres, os.environ)
-        store = {"PREFECT_SERVER_DATABASE_CONNECTION_URL": database} if database else {}
+        store = {name: value for name, value in os.environ.items() if name.startswith("PGPASS")}
+        store |= {"PREFECT_SERVER_DATABASE_CONNECTION_URL": database} if database else {}
+        serving = _without(environment, *_OF_CATALOGUE, *_OF_BUCKET)
         prefect = (sys.executable, "-m", "prefect", "--no-prompt")
         serve = (*prefect, "server", "start", "--host", "127.0.0.1", "--port", str(port))
         server = ending.enter_context(
-            running(Part("the server", serve, environment | store, logs / "server.log", takes_all=True))
+            running(Part("the server", serve, serving | store, logs / "server.log", takes_all=True))
         )
         files = [str(path.resolve()) for path in regions]
         show = (sys.executable, "-m", "vsat.cli", "serve", *files, "--port", str(viewer_port))
-        # what the viewer answers on the network needs none of the server's secrets
-        shown = {name: value for name, value in environment.items() if not name.startswith("PREFECT_")}
+        # what the viewer answers on the network needs none of the server's secrets, and no token for scenes
+        shown = _without(environment, "PREFECT_", *_OF_CATALOGUE)
         page = ending.enter_context(running(Part("the viewer", show, shown, logs / "viewer.log", takes_all=True)))
         _wait_for(f"{api}/health", server, "the Prefect server")
         interval = ["--every-s", str(every_s)] if every_s else []
@@ -192,8 +198,9 @@ def database_url(option: str | None, environment: Mapping[str, str]) -> str:
         return ""
     parts = urlsplit(given)
     if parts.scheme not in ("postgresql", "postgres", "postgresql+asyncpg") or not parts.path.strip("/"):
-        raise InputError("this is no database's URL", place=place, next_step="write postgresql://USER@HOST:5432/NAME")
-    if option and parts.password is not None:
+        step = "write postgresql://HOST:5432/NAME, with the user and an @ before HOST"
+        raise InputError("this is no database's URL", place=place, next_step=step)
+    if option and (parts.password is not None or "password" in parts.query.lower()):
         step = f"set {_GIVEN_DATABASE} to the whole URL, or PGPASSWORD to the password"
         raise InputError("a password on the command line is seen by everyone", place=place, next_step=step)
     return parts._replace(scheme="postgresql+asyncpg").geturl()
@@ -256,9 +263,7 @@ def _write(path: Path, text: str) -> None:
 
 def _environment(folder: Path, api: str, auth: str) -> dict[str, str]:
     """Ours without the caller's PREFECT_ settings, and what FACTS of operation ask for."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")}
-    kept.pop(_GIVEN_DATABASE, None)  # only the server needs it
-    return kept | {
+    return _without(os.environ, "PREFECT_", *_OF_DATABASE) | {
         MARK: str(folder),
         "DO_NOT_TRACK": "1",
         "PREFECT_API_AUTH_STRING": auth,
@@ -277,6 +282,11 @@ def _environment(folder: Path, api: str, auth: str) -> dict[str, str]:
         "PREFECT_SERVER_SERVICES_DB_VACUUM_ENABLED": "true",
         "PREFECT_WORKER_QUERY_SECONDS": "5",
     }
+
+
+def _without(environment: Mapping[str, str], *beginnings: str) -> dict[str, str]:
+    """The environment less the variables whose names begin so."""
+    return {name: value for name, value in environment.items() if not name.startswith(beginnings)}
 
 
 def _wait_for(url: str, server: Watched, name: str) -> None:

@@ -4,10 +4,12 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Literal
 
+from vsat.errors import without_logins
+
 
 @dataclass(frozen=True)
 class Finding:
-    """What was looked at and how it is.
+    """What was looked at and how it is. No login of an address is in its words.
 
     Attributes:
         name: what; a region's begin with its name.
@@ -20,6 +22,10 @@ class Finding:
     level: Literal["ok", "warning", "error"]
     value: str
     next_step: str = ""
+
+    def __post_init__(self) -> None:
+        """Frozen, so set by way of object: addresses come from the environment, and may hold a login there."""
+        object.__setattr__(self, "value", without_logins(self.value))
 
     @property
     def what_next(self) -> str:
