@@ -9,7 +9,7 @@ DATA   ?= ../shared
 export DO_NOT_TRACK = 1
 export NO_MKDOCS_2_WARNING = 1
 
-.PHONY: setup system demo test lint types check docs bench up lock clean
+.PHONY: setup system demo test lint types scan audit sbom check docs bench up lock clean
 
 setup: $(READY)
 
@@ -42,7 +42,23 @@ lint: setup
 types: setup
 	@$(BIN)/mypy
 
-check: lint types test
+# unsafe calls in the code, and what looks like a secret in any file; asks nobody
+scan: setup
+	@$(BIN)/bandit --quiet --configfile pyproject.toml --recursive vsat flows infra
+	@$(BIN)/python infra/scan_secrets.py
+
+check: lint types scan test
+
+# known vulnerabilities of the pinned packages: by the network, or with ADVISORIES=FOLDER by a copy of the Python
+# advisory database. Not among the checks: its outcome changes with the world, not with the code.
+audit: setup
+	@$(BIN)/python infra/audit.py $(if $(ADVISORIES),--advisories $(ADVISORIES))
+
+# what vsat is made of, as CycloneDX
+sbom: setup
+	@mkdir -p build
+	@$(BIN)/cyclonedx-py requirements requirements.lock --pyproject pyproject.toml --output-reproducible --output-file build/sbom.json
+	@echo build/sbom.json
 
 # the documents' site, in build/site; open index.html, or serve the folder to have its search too
 docs: setup

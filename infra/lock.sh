@@ -9,7 +9,7 @@ trap 'rm -rf "$folder"' EXIT
 pip="$folder/venv/bin/python -m pip --quiet --disable-pip-version-check"
 $pip install --requirement infra/pip.lock >&2
 $pip install "$(grep -oE 'torch==[0-9.]+' pyproject.toml)" >&2
-$pip install ".[model,test,docs,bench,dev]" >&2
+$pip install ".[model,test,docs,bench,dev,audit]" >&2
 echo "# Made by 'make lock' from pyproject.toml. Do not edit."
 $pip freeze --exclude vsat --exclude pip --exclude setuptools --exclude wheel |
   sed -E 's/^(torch==[0-9.]+)\+.*/\1/' | grep -vE '^(nvidia-|triton==|cuda-)'

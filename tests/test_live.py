@@ -13,8 +13,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 import requests
+from fault.canary import plant, search
 
 from regions import tiny
 from vsat.config import load_region
@@ -24,6 +26,12 @@ from vsat.stack import stack
 from vsat.stages.status import region_status
 
 pytestmark = [pytest.mark.flow, pytest.mark.slow, pytest.mark.timeout(400)]
+# as a user may have them, needed by this region or not
+SECRETS = plant(
+    5, ["EARTHDATA_TOKEN", "PC_SDK_SUBSCRIPTION_KEY", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "PGPASSWORD"]
+)
+# what the server tells to whoever asks: that it lives, and where its own page finds it
+OPEN_PATHS = {"/api/health", "/api/ready"}
 SHOWN = {"tiny-nightly-report", "tiny-images", "tiny-progress", "tiny-map"}
 
 
@@ -81,7 +89,7 @@ def up(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Up]:
     ]
     clean = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")}
     # a wrong address in the caller's environment must not leak into the stack
-    environment = clean | {"PREFECT_API_URL": "http://127.0.0.1:9/api", "VSAT_WORKERS": "2"}
+    environment = clean | {"PREFECT_API_URL": "http://127.0.0.1:9/api", "VSAT_WORKERS": "2"} | SECRETS
     process = subprocess.Popen(
         [*command, "--every-s", "45"], stdout=subprocess.PIPE, text=True, env=environment, start_new_session=True
     )
@@ -229,6 +237,58 @@ def test_nobody_is_let_in_without_the_password_which_lies_where_its_owner_alone_
         assert password not in Path(f"/proc/{pid}/cmdline").read_bytes()
 
 
+def test_every_socket_of_the_stack_is_for_this_machine_alone(up: Up) -> None:
+    heard = [
+        connection.laddr
+        for pid in children_of(up.folder)
+        for connection in psutil.Process(pid).net_connections("inet")
+        if connection.status == psutil.CONN_LISTEN or not connection.raddr
+    ]
+    assert {up.api.split(":")[2].split("/")[0], up.viewer.split(":")[2]} <= {str(address.port) for address in heard}
+    assert {address.ip for address in heard} == {"127.0.0.1"}
+
+
+def test_no_path_of_the_server_answers_without_the_password(up: Up) -> None:
+    document = requests.get(f"{up.api.removesuffix('/api')}/openapi.json", auth=up.auth, timeout=30).json()
+    asked, let_in = 0, set()
+    for path, operations in document["paths"].items():
+        address = up.api.removesuffix("/api") + re.sub(r"{\w+}", "00000000-0000-0000-0000-000000000000", path)
+        for method in operations:
+            answer = requests.request(method, address, json={}, timeout=30)
+            asked += 1
+            if answer.status_code != 401:
+                let_in.add(path)
+    assert asked > 100
+    assert let_in <= OPEN_PATHS
+
+
+def test_no_other_site_is_allowed_to_ask(up: Up) -> None:
+    asks = {
+        "Origin": "http://evil.test",
+        "Access-Control-Request-Method": "POST",
+        "Access-Control-Request-Headers": "x",
+    }
+    for path in ("flow_runs/filter", "deployments/filter", "admin/version"):
+        answer = requests.options(f"{up.api}/{path}", headers=asks, auth=up.auth, timeout=20)
+        assert answer.headers.get("access-control-allow-origin") in (None, up.api.removesuffix("/api"))
+    without_token = requests.post(f"{up.api}/flow_runs/filter", json={}, auth=up.auth, timeout=20)
+    assert without_token.status_code == 403 and "CSRF" in without_token.text
+
+
+def test_who_answers_on_a_port_has_no_secret_that_it_does_not_need(up: Up) -> None:
+    def names(part: bytes) -> set[str]:
+        (pid,) = [
+            pid for pid in children_of(up.folder) if part in cmdline(pid) and b"multiprocessing" not in cmdline(pid)
+        ]
+        return set(psutil.Process(pid).environ())
+
+    of_all = {*SECRETS, "PREFECT_API_AUTH_STRING", "PREFECT_SERVER_API_AUTH_STRING"}
+    own = {"PREFECT_API_AUTH_STRING", "PREFECT_SERVER_API_AUTH_STRING"}
+    assert names(b"vsat.cli\0serve") & of_all == {"AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"}
+    assert names(b"server\0start") & of_all == {"PGPASSWORD", *own}
+    assert names(b"worker\0start") & of_all == {*SECRETS, *own} - {"PGPASSWORD"}
+
+
 def test_the_doctor_finds_a_stack_that_is_well_and_says_what_is_not(up: Up) -> None:
     def levels() -> dict[str, str]:
         found = server_findings(["tiny", "absent"], up.folder, lambda: datetime.now(UTC), 20)
@@ -295,6 +355,11 @@ def test_ctrl_c_ends_everything(up: Up) -> None:
     up.process.send_signal(signal.SIGINT)
     assert up.process.wait(60) == 0
     until(lambda: not children_of(up.folder), 10, f"no process of {up.folder}")
+
+
+def test_no_secret_of_the_environment_was_written_anywhere(up: Up) -> None:
+    assert (up.folder / "prefect" / "prefect.db").stat().st_size > 100_000
+    assert search(up.folder.parent, SECRETS) == []
 
 
 def children_of(folder: Path) -> list[int]:

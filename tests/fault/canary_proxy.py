@@ -54,6 +54,7 @@ class _Proxy(Handler):
         self.wfile.flush()
         self.connection = self.tls.wrap_socket(self.connection, server_side=True)
         self.rfile, self.wfile = self.connection.makefile("rb"), self.connection.makefile("wb")
+        self.close_connection = False  # it was asked with HTTP/1.0
 
     def do_GET(self) -> None:  # noqa: N802
         """What a host answers."""

@@ -121,10 +121,10 @@ def commands(world: World, kinds: Sequence[str]) -> None:
 
 def _further(world: World, files: Mapping[str, Path]) -> None:
     good = str(files["good"])
-    for name, file in files.items():
-        world.run(f"plan {name}", "plan", str(file), "--end", LAST, "--json")
-        world.run(f"fetch {name}", "fetch", str(file), "--end", LAST, "--json")
-        world.run(f"doctor {name}", "doctor", str(file), "--json", "--folder", str(world.root / "none"))
+    world.run("doctor", "doctor", *map(str, files.values()), "--json", "--folder", str(world.root / "none"))
+    for name in ("refused", "gone", "signed"):
+        world.run(f"fetch {name}", "fetch", str(files[name]), "--end", LAST, "--json")
+    world.run("plan", "plan", str(files["liar"]), "--end", LAST, "--json")
     world.run("backfill", "-v", "backfill", good, "--start", "2023-05-01", "--end", LAST, "--policy", "replace")
     world.run("backfill of a liar", "backfill", str(files["liar"]), "--start", "2023-05-01", "--end", LAST, "--json")
     world.run("export", "export", good, "--out", str(world.root / "out.nc"), "--start", "2023-05-01")
@@ -165,7 +165,7 @@ def _misplaced(world: World, good: Path, *, few: bool) -> None:
     if few:
         return
     api = f"http://me:{planted['API_LOGIN']}@127.0.0.1:1/api?key={planted['API_LOGIN']}"
-    world.run("doctor", "doctor", str(good), "--json", PREFECT_API_URL=api)
+    world.run("doctor elsewhere", "doctor", str(good), "--json", PREFECT_API_URL=api)
     database = f"postgresql://me:{planted['POSTGRES_PASSWORD']}@127.0.0.1:1/x/?password={planted['POSTGRES_PASSWORD']}"
     world.run("up nowhere", "up", str(good), "--port", "0", "--viewer-port", "0", "--detach", VSAT_POSTGRES=database)
     world.run(
@@ -174,9 +174,10 @@ def _misplaced(world: World, good: Path, *, few: bool) -> None:
         "--day",
         LAST,
         module="flows.nightly",
+        PREFECT_API_AUTH_STRING=f"vsat:{planted['SERVER_PASSWORD']}",
         VSAT_VIEWER_URL=f"http://me:{planted['VIEWER_LOGIN']}@x.example",
     )
-    for label in ("doctor", "up nowhere"):
+    for label in ("doctor elsewhere", "up nowhere"):
         world.expect(label, is_well=False)
     world.expect("flow", is_well=True)
 

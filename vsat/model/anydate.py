@@ -280,7 +280,8 @@ def take_gpt2(model: AnyDate, source: str) -> None:
         step = "choose backbone gpt2"
         raise InputError("a LlamaModel takes no weights of GPT-2", place="backbone", next_step=step)
     try:
-        theirs = GPT2Model.from_pretrained(source)
+        # a folder, or the id that the user chose
+        theirs = GPT2Model.from_pretrained(source)  # nosec B615
     except (OSError, ValueError) as error:
         step = "name a folder with a GPT2Model, or its hub id"
         raise InputError(f"no GPT-2: {str(error).splitlines()[0]}", place=source, next_step=step) from error
