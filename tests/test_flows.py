@@ -244,6 +244,8 @@ def test_the_map_s_link_leads_to_the_viewer_where_there_is_one(
 
     monkeypatch.setenv("VSAT_VIEWER_URL", "http://127.0.0.1:8000/")
     assert map_of(load_region(region_file)) == ("http://127.0.0.1:8000/?region=tiny", "map of tiny")
+    monkeypatch.setenv("VSAT_VIEWER_URL", "https://me:hush@maps.example")
+    assert map_of(load_region(region_file)) == ("https://maps.example/?region=tiny", "map of tiny")
 
 
 def test_a_region_that_cannot_be_used_is_bad_input(tmp_path: Path) -> None:

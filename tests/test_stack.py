@@ -89,6 +89,13 @@ def test_two_stacks_do_not_share_a_folder(tmp_path: Path) -> None:
             detach([], tmp_path)
 
 
+def test_a_part_that_takes_too_long_to_end_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stack, "DEPLOY_S", 0.3)
+    with pytest.raises(VsatError, match="did not end within") as told:
+        stack._run([sys.executable, "-c", "import time; time.sleep(60)"], tmp_path / "log", dict(os.environ))
+    assert str(tmp_path / "log") in str(told.value) and told.value.__cause__ is None
+
+
 def test_a_stack_that_does_not_start_in_the_background_says_why(tmp_path: Path) -> None:
     with pytest.raises(VsatError, match=r"absent\.yaml"):
         detach([str(tmp_path / "absent.yaml"), "--folder", str(tmp_path / "stack")], tmp_path / "stack")

@@ -29,6 +29,7 @@ POOL = "vsat"
 MARK = "VSAT_STACK"  # in the environment of every process of a stack: its folder
 AUTH, PROFILES, UP = "auth", "profiles.toml", "up.json"
 START_S = 120.0  # the server's first start makes its database: 10 to 20 seconds on two busy cores
+DEPLOY_S = 600.0  # a deployment takes a second or two, and each region has eight
 DOWN_S = 90.0
 _GIVEN_AUTH = "PREFECT_SERVER_API_AUTH_STRING"
 _GIVEN_DATABASE = "VSAT_POSTGRES"
@@ -156,7 +157,7 @@ def detach(arguments: Sequence[str], folder: Path) -> dict[str, str]:
             [sys.executable, "-m", "vsat.cli", "up", *arguments],
             stdin=subprocess.DEVNULL, stdout=out, stderr=subprocess.STDOUT, start_new_session=True,
         )  # fmt: skip
-    until = time.monotonic() + 3 * START_S
+    until = time.monotonic() + 3 * START_S + DEPLOY_S
     while process.poll() is None and time.monotonic() < until:
         if up := read_up(folder):
             return up
@@ -303,10 +304,15 @@ def _wait_for(url: str, server: Watched, name: str) -> None:
 
 
 def _run(command: Sequence[str], log: Path, environment: dict[str, str]) -> None:
-    with log.open("ab") as out:
-        done = subprocess.run(
-            command, stdout=out, stderr=subprocess.STDOUT, env=environment, timeout=START_S, check=False
-        )
+    told = " ".join(command[1:3])
+    try:
+        with log.open("ab") as out:
+            done = subprocess.run(
+                command, stdout=out, stderr=subprocess.STDOUT, env=environment, timeout=DEPLOY_S, check=False
+            )
+    except subprocess.TimeoutExpired:
+        problem = f"{told} did not end within {DEPLOY_S:.0f} s"
+        raise VsatError(problem, place=str(log), next_step="read the end of that log, then try again") from None
     if done.returncode:
-        problem = f"{' '.join(command[1:3])} ended with {done.returncode}"
+        problem = f"{told} ended with {done.returncode}"
         raise VsatError(problem, place=str(log), next_step="read the end of that log")

@@ -39,7 +39,7 @@ COMMAND = "python tests/fault/campaign_canary.py --record"
 SMALL = ("good", "refused", "gone")
 FLOWS = (*SMALL, "moved", "liar", "signed")
 ALL = (*FLOWS, "page", "marked")
-AT_ONCE = 3  # phases: they wait most of the time, for servers that fail and for tries that come later
+AT_ONCE = 5  # phases: they wait most of the time, for servers that fail and for tries that come later
 
 
 def phases(world: Callable[[str], World], *, small: bool) -> dict[str, Callable[[], World]]:

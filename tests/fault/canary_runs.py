@@ -27,7 +27,7 @@ HERE = Path(__file__).parent
 SECRETS = (
     "EARTHDATA_TOKEN", "NETRC_PASSWORD", "PROXY_PASSWORD", "PC_KEY", "SAS_TOKEN", "SERVER_SESSION", "SIGNED_ADDRESS",
     "AWS_SECRET", "AWS_WRONG", "AWS_SESSION", "AWS_LOGIN", "POSTGRES_PASSWORD", "SERVER_PASSWORD", "WRONG_PASSWORD",
-    "NOTIFY_URL", "DASK_LOGIN", "API_LOGIN", "VIEWER_LOGIN", "MISPLACED",
+    "NOTIFY_URL", "DASK_LOGIN", "API_LOGIN", "MISPLACED",
 )  # fmt: skip
 CONTROL = "CONTROL"  # written on purpose, to see that the search finds it
 OUT_OF_TIME_S = 600.0
@@ -122,14 +122,11 @@ def commands(world: World, kinds: Sequence[str]) -> None:
 def _further(world: World, files: Mapping[str, Path]) -> None:
     good = str(files["good"])
     world.run("doctor", "doctor", *map(str, files.values()), "--json", "--folder", str(world.root / "none"))
-    for name in ("refused", "gone", "signed"):
-        world.run(f"fetch {name}", "fetch", str(files[name]), "--end", LAST, "--json")
-    world.run("plan", "plan", str(files["liar"]), "--end", LAST, "--json")
+    world.run("fetch", "fetch", str(files["refused"]), "--end", LAST, "--json")
     world.run("backfill", "-v", "backfill", good, "--start", "2023-05-01", "--end", LAST, "--policy", "replace")
     world.run("backfill of a liar", "backfill", str(files["liar"]), "--start", "2023-05-01", "--end", LAST, "--json")
     world.run("export", "export", good, "--out", str(world.root / "out.nc"), "--start", "2023-05-01")
-    for verb in ("status", "verify", "check"):
-        world.run(verb, verb, good, "--json")
+    world.run("verify", "verify", good, "--json")
     world.expect("export", is_well=True)
 
 
@@ -168,18 +165,8 @@ def _misplaced(world: World, good: Path, *, few: bool) -> None:
     world.run("doctor elsewhere", "doctor", str(good), "--json", PREFECT_API_URL=api)
     database = f"postgresql://me:{planted['POSTGRES_PASSWORD']}@127.0.0.1:1/x/?password={planted['POSTGRES_PASSWORD']}"
     world.run("up nowhere", "up", str(good), "--port", "0", "--viewer-port", "0", "--detach", VSAT_POSTGRES=database)
-    world.run(
-        "flow",
-        str(good),
-        "--day",
-        LAST,
-        module="flows.nightly",
-        PREFECT_API_AUTH_STRING=f"vsat:{planted['SERVER_PASSWORD']}",
-        VSAT_VIEWER_URL=f"http://me:{planted['VIEWER_LOGIN']}@x.example",
-    )
     for label in ("doctor elsewhere", "up nowhere"):
         world.expect(label, is_well=False)
-    world.expect("flow", is_well=True)
 
 
 def by_proxy(world: World) -> None:
