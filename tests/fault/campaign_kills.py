@@ -41,6 +41,7 @@ FETCH_END = date(2023, 5, 8)
 SAMPLE_END = date(2023, 6, 14)
 KILLED_AGAIN = 0.25  # of the deaths of a night the share after which its repetition is killed, too
 MOMENTS = 200
+PAUSE_S = 0.02  # of the reader between two looks
 Row = dict[str, str | int | float]
 
 
@@ -192,16 +193,21 @@ def kill_nights(world: World, seed: int, moments: int, until: float) -> list[Cou
     """`vsat nightly` killed at random moments: the first night of a region, and one that finds revised scenes and makes
     images final."""
     before, rng, half = world.earlier(), np.random.default_rng(seed), moments // 2
-    first = _kill_night(world, Count("nightly, first"), empty, rng, half, until)
-    later = Count("nightly, scenes revised, images final")
-    return [first, _kill_night(world, later, copy_of(before), rng, moments - half, until)]
+    counts = Count("nightly, first"), Count("nightly, scenes revised, images final")
+    with archive.serve(world.archive) as endpoint:
+        words = ("nightly", str(world.file("night", endpoint)), "--day", str(LATER))
+        return [
+            _kill_night(world, words, counts[0], empty, rng, half, until),
+            _kill_night(world, words, counts[1], copy_of(before), rng, moments - half, until),
+        ]
 
 
 def _kill_night(
-    world: World, count: Count, prepare: Callable[[Path], Path], rng: np.random.Generator, moments: int, until: float
-) -> Count:
-    region, words = world.at("night"), ("nightly", str(world.file("night")), "--day", str(LATER))
-    home, said, tiles = region.home, world.folder / "temporary", [grid.tile for grid in region.grids()]
+    world: World, words: tuple[str, ...], count: Count, prepare: Callable[[Path], Path], rng: np.random.Generator,
+    moments: int, until: float,
+) -> Count:  # fmt: skip
+    region, said = world.at("night"), world.folder / "temporary"
+    home, tiles = region.home, [grid.tile for grid in region.grids()]
     before, took = see(prepare(home)), np.inf
     for _ in range(2):
         shutil.rmtree(home)
@@ -217,6 +223,7 @@ def _kill_night(
             night.kill_after(float(rng.uniform(0, took)))
             while night.is_alive:
                 count.add(faults(see(home), before, after))
+                time.sleep(PAUSE_S)
             code, _ = night.end()
             if code != SIGKILLED:  # it was faster than the moment
                 assert code == 0, night.said

@@ -30,6 +30,8 @@ from fault.worlds import EARLIER, LATER, Run, World, copy_of, empty, world
 
 from regions import START
 from vsat.config import Region, load_region
+from vsat.io import archive
+from vsat.io.catalog import Endpoint
 from vsat.io.jobs import JobTable
 from vsat.io.scenes import ledger_path
 from vsat.stages.fetch import fetch
@@ -42,6 +44,7 @@ ROUNDS = {"one night twice": 25, "a night and the next": 25, "a night and a back
           "two regions on the same ground": 10, "two draws into one patch store": 10,
           "one night twice, a clock hours off": 10}  # fmt: skip
 REFUSED = "is already running"
+PAUSE_S = 0.05  # of the reader between two looks
 State = tuple[Any, ...]
 Words = tuple[str, ...]
 
@@ -124,10 +127,12 @@ def hold(meeting: Meeting, folder: Path, rng: np.random.Generator, rounds: int, 
         begun = time.monotonic()
         while time.monotonic() - begun < wait_s:
             look()
+            time.sleep(PAUSE_S)
         tally.overlaps += first.is_alive
         second = _second(meeting, folder / "two", rng)
         while first.is_alive or second.is_alive:
             look()
+            time.sleep(PAUSE_S)
         for run, words in ((first, meeting.runs[0]), (second, meeting.runs[1])):
             code, _ = run.end()
             if code != 0:
@@ -177,10 +182,9 @@ def _to_its_end(words: Words, folder: Path) -> float:
     return seconds
 
 
-def meetings(world: World) -> list[Meeting]:
-    """All of them, on one world."""
-    before, region = world.earlier(), world.at("met")
-    file = str(world.file("met"))
+def meetings(world: World, before: Path, endpoint: Endpoint) -> list[Meeting]:
+    """All of them, on one world; `before` is its earlier store."""
+    region, file = world.at("met"), str(world.file("met", endpoint))
 
     def prepare() -> None:
         shutil.rmtree(region.home.parent, ignore_errors=True)
@@ -201,17 +205,17 @@ def meetings(world: World) -> list[Meeting]:
         Meeting(names[0], (night, night), prepare, state, looked),
         Meeting(names[1], (between, night), prepare, state, looked, night),
         Meeting(names[2], (back, night), prepare, state, looked, any_image=True),
-        _same_ground(world, names[3]),
-        _same_patches(world, names[4]),
+        _same_ground(world, endpoint, names[3]),
+        _same_patches(world, endpoint, names[4]),
     ]
     if Path(FAKETIME).exists():
         found.append(Meeting(names[5], (night, night), prepare, state, looked, shifted=12))
     return found
 
 
-def _same_ground(world: World, name: str) -> Meeting:
+def _same_ground(world: World, endpoint: Endpoint, name: str) -> Meeting:
     """Two regions that overlap, from one archive, in one folder of stores."""
-    one = world.file("ground")
+    one = world.file("ground", endpoint)
     other = one.with_name("other.yaml")
     area = "[14.2, 48.1, 14.2118, 48.1077]"
     other.write_text(one.read_text().replace("name: tiny", "name: other").replace(area, SMALLER))
@@ -229,10 +233,10 @@ def _same_ground(world: World, name: str) -> Meeting:
     return Meeting(name, (first, second), prepare, state)
 
 
-def _same_patches(world: World, name: str) -> Meeting:
+def _same_patches(world: World, endpoint: Endpoint, name: str) -> Meeting:
     region, out = world.at("drawn"), world.folder / "patches"
     fetch(region, START, EARLIER)
-    words = ("sample", str(world.file("drawn")), "--out", str(out), *SAMPLING)
+    words = ("sample", str(world.file("drawn", endpoint)), "--out", str(out), *SAMPLING)
     return Meeting(name, (words, words), lambda: shutil.rmtree(out, ignore_errors=True), lambda: (content(out),))
 
 
@@ -250,10 +254,12 @@ def _jobs(region: Region) -> set[str]:
 def run(folder: Path, seed: int, *, small: bool, until: float) -> list[Tally]:
     """All rounds; `small` is two of each kind."""
     os.environ["VSAT_WORKERS"] = "2"
-    rng, found = np.random.default_rng(seed), []
-    for meeting in meetings(world(folder)):
-        found.append(hold(meeting, folder, rng, 2 if small else ROUNDS[meeting.name], until))
-        print(found[-1].row, file=sys.stderr, flush=True)
+    rng, found, made = np.random.default_rng(seed), list[Tally](), world(folder)
+    before = made.earlier()
+    with archive.serve(made.archive) as endpoint:
+        for meeting in meetings(made, before, endpoint):
+            found.append(hold(meeting, folder, rng, 2 if small else ROUNDS[meeting.name], until))
+            print(found[-1].row, file=sys.stderr, flush=True)
     return found
 
 

@@ -12,6 +12,7 @@ from fault.campaign_writers import FAKETIME, hold, meetings
 from fault.worlds import world
 
 from vsat.errors import StoreError
+from vsat.io import archive
 from vsat.io.ledger import lease
 from vsat.objects import ObjectPath, StorePath
 
@@ -29,10 +30,12 @@ with lease(place_of(sys.argv[1]), "fetch", wait_s=float(sys.argv[2])):
 
 def test_runs_that_overlap_lose_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("VSAT_WORKERS", "2")
-    rng, until = np.random.default_rng(3), time.monotonic() + 240
-    for meeting in meetings(world(tmp_path))[:3]:
-        tally = hold(meeting, tmp_path, rng, 1, until)
-        assert (tally.rounds, tally.told) == (1, [])
+    rng, until, made = np.random.default_rng(3), time.monotonic() + 240, world(tmp_path)
+    before = made.earlier()
+    with archive.serve(made.archive) as endpoint:
+        for meeting in meetings(made, before, endpoint)[:3]:
+            tally = hold(meeting, tmp_path, rng, 1, until)
+            assert (tally.rounds, tally.told) == (1, [])
 
 
 def taker(home: StorePath, hours: str, wait_s: float = 0.0) -> "subprocess.Popen[str]":

@@ -16,6 +16,7 @@ from fault.nights import vsat
 from regions import END, tiny
 from vsat.config import Region, load_region
 from vsat.io import archive
+from vsat.io.catalog import Endpoint
 from vsat.stages.nightly import nightly
 
 EARLIER, LATER = date(2023, 6, 10), END  # the days of the nights that go before, and of those that meet a fault
@@ -33,11 +34,12 @@ class World:
         """The region with another store."""
         return self.region.model_copy(update={"store": self.folder / name})
 
-    def file(self, name: str) -> Path:
-        """A region file for `vsat` with that store."""
+    def file(self, name: str, endpoint: Endpoint) -> Path:
+        """A region file for `vsat` with that store, and with the served catalogue: no run has to start servers first."""
         text = (self.folder / "project" / "tiny.yaml").read_text().replace("store: var", f"store: {self.folder / name}")
+        served = f"kind: stac, url: '{endpoint.url}', hosts: {list(endpoint.hosts)}"
         path = self.folder / f"{name}.yaml"
-        path.write_text(text.replace("path: archive", f"path: {self.archive}"))
+        path.write_text(text.replace("kind: archive, path: archive", served))
         return path
 
     @property
