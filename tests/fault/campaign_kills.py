@@ -15,6 +15,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
@@ -41,7 +42,7 @@ FETCH_END = date(2023, 5, 8)
 SAMPLE_END = date(2023, 6, 14)
 KILLED_AGAIN = 0.25  # of the deaths of a night the share after which its repetition is killed, too
 MOMENTS = 200
-PAUSE_S = 0.02  # of the reader between two looks
+PAUSE_S = 0.2  # of the reader between two looks
 Row = dict[str, str | int | float]
 
 
@@ -67,6 +68,12 @@ class Count:
         if found != wanted:
             self.unlike += 1
             self.told.append(f"{self.work}: unlike: {_difference(found, wanted)}")
+
+    def __add__(self, other: "Count") -> "Count":
+        return Count(
+            self.work, self.deaths + other.deaths, self.looks + other.looks, self.unlike + other.unlike,
+            self.kinds + other.kinds, self.told + other.told,
+        )  # fmt: skip
 
     @property
     def is_good(self) -> bool:
@@ -189,38 +196,40 @@ def kill_publish(world: World, step: int) -> list[Count]:
     return [first, again]
 
 
-def kill_nights(world: World, seed: int, moments: int, until: float) -> list[Count]:
+def kill_nights(world: World, seed: int, moments: int, until: float, lanes: int = 1) -> list[Count]:
     """`vsat nightly` killed at random moments: the first night of a region, and one that finds revised scenes and makes
-    images final."""
-    before, rng, half = world.earlier(), np.random.default_rng(seed), moments // 2
-    counts = Count("nightly, first"), Count("nightly, scenes revised, images final")
-    with archive.serve(world.archive) as endpoint:
-        words = ("nightly", str(world.file("night", endpoint)), "--day", str(LATER))
-        return [
-            _kill_night(world, words, counts[0], empty, rng, half, until),
-            _kill_night(world, words, counts[1], copy_of(before), rng, moments - half, until),
-        ]
+    images final; so many lanes side by side, each with a store of its own."""
+    before, rows = world.earlier(), list[Count]()
+    with archive.serve(world.archive) as endpoint, ThreadPoolExecutor(lanes) as pool:
+        for kind, prepare in (("first", empty), ("scenes revised, images final", copy_of(before))):
+            work = f"nightly, {kind}"
+            for lane in range(lanes):
+                world.file(f"night-{lane}", endpoint)
+            wanted = [moments // 2 // lanes + (lane < moments // 2 % lanes) for lane in range(lanes)]
+            done = pool.map(
+                lambda lane: _kill_night(world, lane, Count(work), prepare, seed, wanted[lane], until),  # noqa: B023
+                range(lanes),
+            )
+            rows.append(sum(done, Count(work)))
+    return rows
 
 
 def _kill_night(
-    world: World, words: tuple[str, ...], count: Count, prepare: Callable[[Path], Path], rng: np.random.Generator,
-    moments: int, until: float,
-) -> Count:  # fmt: skip
-    region, said = world.at("night"), world.folder / "temporary"
+    world: World, lane: int, count: Count, prepare: Callable[[Path], Path], seed: int, moments: int, until: float
+) -> Count:
+    region, said, rng = world.at(f"night-{lane}"), world.folder / f"said-{lane}", np.random.default_rng([seed, lane])
+    words = ("nightly", str(world.folder / f"night-{lane}.yaml"), "--day", str(LATER))
     home, tiles = region.home, [grid.tile for grid in region.grids()]
-    before, took = see(prepare(home)), np.inf
-    for _ in range(2):
-        shutil.rmtree(home)
-        prepare(home)
-        took = min(took, _to_its_end(words, said))
+    before = see(prepare(home))
+    took = _to_its_end(words, said)
     after, wanted = see(home), (content(home), told(home, tiles))
     assert verify(region).problems == ()
     shutil.rmtree(home)
     while count.deaths < moments and time.monotonic() < until:
         prepare(home)
         while True:
-            night = Run(words, said)
-            night.kill_after(float(rng.uniform(0, took)))
+            night, moment = Run(words, said), float(rng.uniform(0, took))
+            night.kill_after(moment)
             while night.is_alive:
                 count.add(faults(see(home), before, after))
                 time.sleep(PAUSE_S)
@@ -231,7 +240,10 @@ def _kill_night(
             count.deaths += 1
             count.add(faults(see(home), before, after))
             if rng.random() > KILLED_AGAIN:
-                _to_its_end(words, said)
+                seconds = _to_its_end(words, said)
+                took = (
+                    (took + seconds) / 2 if moment < took / 5 else took
+                )  # so much of a night at the machine's present pace
                 break
         count.compare((content(home), told(home, tiles)), wanted)
         shutil.rmtree(home)
@@ -254,29 +266,42 @@ def _difference(found: object, wanted: object) -> str:
     return "another"
 
 
-def run(folder: Path, seed: int, *, small: bool, until: float) -> list[Count]:
-    """All of it; `small` is every 25th write, and eight moments."""
-    os.environ["VSAT_WORKERS"] = "2"
-    killer.nursery(vsat.__module__)
-    step = 25 if small else 1
-    rows = []
+def kill_writes(folder: Path, step: int) -> list[Count]:
+    """Every `step`-th write of each stage."""
+    rows: list[Count] = []
     for kill in (kill_fetch, kill_sample, kill_generate, kill_publish):
         rows += kill(world(folder / kill.__name__), step)
         shutil.rmtree(folder / kill.__name__)
         print(*(row.row for row in rows[-2:]), sep="\n", file=sys.stderr, flush=True)
-    return rows + kill_nights(world(folder / "nights"), seed, 8 if small else MOMENTS, until)
+    return rows
 
 
 def main() -> None:
     parser = figures.arguments(__doc__)
+    parser.add_argument("--only", choices=("writes", "moments"), help="one of the two tables")
+    parser.add_argument("--lanes", type=int, default=2, help="nights that run, and die, side by side")
     given = parser.parse_args()
-    until = time.monotonic() + 60 * given.minutes
-    with tempfile.TemporaryDirectory(prefix="vsat-kills-") as folder:
-        found = run(Path(folder), given.seed, small=given.small, until=until)
-    print(*(line for count in found for line in count.told[:20]), sep="\n", file=sys.stderr)
-    ok = all(count.is_good for count in found) and (given.small or sum(c.deaths for c in found[-2:]) >= MOMENTS)
-    command = f"python tests/fault/campaign_kills.py --seed {given.seed}"
-    figures.record("kills", command, [count.row for count in found], ok, write=given.record)
+    os.environ["VSAT_WORKERS"] = "2"
+    killer.nursery(vsat.__module__)
+    until, missed = time.monotonic() + 60 * given.minutes, False
+    with tempfile.TemporaryDirectory(prefix="vsat-kills-") as name:
+        for only, place in (("writes", "kills"), ("moments", "kills-nightly")):
+            if given.only not in (None, only):
+                continue
+            folder, command = Path(name) / only, f"python tests/fault/campaign_kills.py --only {only}"
+            if only == "writes":
+                found, least = kill_writes(folder, 25 if given.small else 1), 1
+            else:
+                least = 8 if given.small else MOMENTS
+                found = kill_nights(world(folder), given.seed, least, until, given.lanes)
+                command += f" --seed {given.seed}"
+            print(*(line for count in found for line in count.told[:20]), sep="\n", file=sys.stderr)
+            ok = all(count.is_good for count in found) and sum(count.deaths for count in found) >= least
+            try:
+                figures.record(place, command, [count.row for count in found], ok, write=given.record)
+            except SystemExit:
+                missed = True
+    sys.exit(missed)
 
 
 if __name__ == "__main__":

@@ -44,7 +44,7 @@ ROUNDS = {"one night twice": 25, "a night and the next": 25, "a night and a back
           "two regions on the same ground": 10, "two draws into one patch store": 10,
           "one night twice, a clock hours off": 10}  # fmt: skip
 REFUSED = "is already running"
-PAUSE_S = 0.05  # of the reader between two looks
+PAUSE_S = 0.2  # of the reader between two looks
 State = tuple[Any, ...]
 Words = tuple[str, ...]
 
