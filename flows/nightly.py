@@ -12,7 +12,7 @@ from prefect.states import Completed
 from flows.clock import run_day, today
 from flows.fetch import fetch_days
 from flows.generate import generate_days
-from flows.settings import begin, exit_code, run_name, runner, tell, tell_outcome
+from flows.settings import TURN_S, begin, exit_code, run_name, runner, tell, tell_outcome
 from vsat.errors import VsatError
 from vsat.stages import nightly as stage
 
@@ -31,7 +31,7 @@ def nightly(region: str, day: date | None = None) -> State[Any]:
         return Completed(name="NothingToDo", message=f"{wanted.name} is finished beyond {scheduled} already")
     until = day or max(scheduled, today())
     try:
-        report = stage.nightly(wanted, until, fetch=fetch_days, generate=generate_days)
+        report = stage.nightly(wanted, until, fetch=fetch_days, generate=generate_days, wait_s=TURN_S)
     except VsatError as error:
         return tell_outcome(wanted, "nightly", until, error)
     return tell(wanted, report)

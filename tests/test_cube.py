@@ -3,6 +3,8 @@
 import json
 import shutil
 import threading
+import time
+from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -211,6 +213,31 @@ def test_revised_scene_is_seen_from_its_receipt_on(tmp_path: Path) -> None:
     settle(tmp_path, outputs)
     np.testing.assert_array_equal(read_scenes(tmp_path, GRID, [key])[1][0], new[1])
     assert not list(tmp_path.rglob("*.next"))
+
+
+def test_mask_and_pixels_are_of_one_production_however_often_a_scene_is_revised(tmp_path: Path) -> None:
+    """Each production's mask says which its pixels are; a reader that takes one after the other would see both."""
+    key, read, stop = SceneKey("33UVP", date(2024, 5, 2), "L30"), Counter[tuple[int, int]](), threading.Event()
+    shape, window = GRID.shape, slice(0, 4)
+    productions = [(np.full((6, *shape), n, np.int16), np.full(shape, n, np.uint8)) for n in (1, 2)]
+    store(tmp_path, key, productions[0])
+
+    def revise() -> None:
+        while not stop.is_set():
+            for production in productions[::-1]:
+                store(tmp_path, key, production)
+
+    writer = threading.Thread(target=revise)
+    writer.start()
+    try:
+        until = time.monotonic() + 3
+        while time.monotonic() < until or len(read) < 2:
+            refl_tbyx, fmask_tyx = read_scenes(tmp_path, GRID, [key], window, window)
+            read[int(refl_tbyx[0, 0, 0, 0]), int(fmask_tyx[0, 0, 0])] += 1
+    finally:
+        stop.set()
+        writer.join()
+    assert set(read) == {(1, 1), (2, 2)}, read
 
 
 def test_sweep_settles_what_counts_and_removes_the_rest(tmp_path: Path) -> None:

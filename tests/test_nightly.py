@@ -1,13 +1,17 @@
 """A night without Prefect: from the watermark, safe to repeat, and every outcome told apart."""
 
+import base64
+import io
 import re
 import shutil
 from datetime import date, timedelta
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
-from regions import END, START, tiny, two_tiles, write_archive, write_region
+from regions import END, START, TEXT, tiny, two_tiles, write_archive, write_region
 from vsat.config import Region, load_region
 from vsat.errors import AllCloudy, CatalogueDown, ExitCode, NoScenes, StoreError
 from vsat.io.archive import withhold
@@ -191,6 +195,25 @@ def test_a_report_survives_a_scene_that_cannot_be_shown(tmp_path: Path) -> None:
     for path in region.home.glob("cubes/*/*/reflectance/c.*"):
         path.write_bytes(b"torn")
     assert "No picture: " in markdown(region, report)
+
+
+@pytest.mark.parametrize("bands", [["nir"], ["blue", "red", "nir"]])
+def test_a_night_of_a_region_with_some_bands_only_comes_to_its_end(tmp_path: Path, bands: list[str]) -> None:
+    region = load_region(write_region(tmp_path, end=date(2023, 5, 12), text=f"{TEXT}bands: {bands}\n"))
+    write_archive(region, end=date(2023, 5, 12))
+    nightly(region, date(2023, 5, 12))
+    assert up_to(region) == date(2023, 5, 12)
+    report = (region.home / "reports" / "nightly-2023-05-12.md").read_text()
+    (picture,) = re.findall(r"data:image/png;base64,([^)]+)", report)
+    shown = np.asarray(Image.open(io.BytesIO(base64.b64decode(picture))).convert("RGB"))
+    tint = np.abs(shown[..., 0].astype(int) - shown[..., 2])
+    assert (tint <= 6).all()  # no red, green and blue: one band in grey, and the grey of no value
+
+
+def test_two_nights_on_one_region_take_turns(region: Region) -> None:
+    with lease(region.home, "nightly"), pytest.raises(StoreError, match="nightly is already running"):
+        night(region, END)
+    assert up_to(region) is None and not (region.home / "reports").exists()
 
 
 def test_the_outcome_in_one_line_has_the_numbers(region: Region) -> None:

@@ -37,7 +37,7 @@ def saved(out: Path) -> int:
 
 def kill_after(seconds: float, out: Path, told: Path) -> bool:
     """Train in a fresh process and kill it then; False if it had come to its end."""
-    process = killer._nursery(learn.__module__).Process(target=learn, args=(out, told))
+    process = killer.nursery(learn.__module__).Process(target=learn, args=(out, told))
     process.start()
     time.sleep(seconds)
     process.kill()

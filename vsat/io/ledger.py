@@ -30,6 +30,7 @@ Values = Sequence[str | int | float] | Mapping[str, str | int | float]
 Step = tuple[str, Values]
 SCHEMA = 2  # PRAGMA user_version; raise it with every change of the tables
 TURN_S = 1.0  # who does not want to wait does so as long, for the place of the next is taken for an instant by everyone
+_LAST = "\U0010ffff"  # sorts after every text that it is not the beginning of
 _LEAST_FREE = 64 << 10  # bytes: SQLite wants a few pages for its log and its index
 BUSY_S = 60.0  # many workers share one file; each holds it for milliseconds
 
@@ -52,6 +53,7 @@ _PUT = (
     "INSERT OR REPLACE INTO receipt (kind, key, status, inputs, signature, outputs, facts) VALUES (?, ?, ?, ?, ?, ?, ?)"
 )
 _GET = "SELECT kind, key, status, inputs, signature, outputs, facts FROM receipt WHERE kind = ? AND key = ?"
+_STAMPS = "SELECT key, outputs FROM receipt WHERE kind = ? AND key >= ? AND key < ?"
 _ALL = """
 SELECT kind, key, status, inputs, signature, outputs, facts FROM receipt
 WHERE kind = ? AND key >= ? AND key < ? ORDER BY key
@@ -146,8 +148,11 @@ class Ledger:
 
     def all(self, kind: str, prefix: str = "") -> list[Receipt]:
         """Every receipt of a kind whose key starts with `prefix`, sorted by key."""
-        after = prefix + "\U0010ffff"  # sorts after every text that starts so
-        return [_receipt(row) for row in self._read(_ALL, (kind, prefix, after))]
+        return [_receipt(row) for row in self._read(_ALL, (kind, prefix, prefix + _LAST))]
+
+    def stamps(self, kind: str, prefix: str = "") -> dict[str, str]:
+        """Key to a text that is another one once a receipt of this kind lists other outputs; see `all`."""
+        return {key: stamp for key, stamp in self._read(_STAMPS, (kind, prefix, prefix + _LAST))}
 
     def watermark(self, name: str) -> date | None:
         """The day up to which `name` is finished, or None if it never was."""

@@ -63,9 +63,7 @@ class ObjectLedger(Ledger):
 
     def all(self, kind: str, prefix: str = "") -> list[Receipt]:
         """Every receipt of a kind whose key starts with `prefix`, sorted by key."""
-        folder = self._place / "receipt" / kind
-        listed = {entry.path: entry.etag for entry in (folder / prefix.rpartition("/")[0]).entries()}
-        listed = {path: tag for path, tag in listed.items() if path.relative_to(folder).as_posix().startswith(prefix)}
+        listed = {self._receipt(kind, key): tag for key, tag in self.stamps(kind, prefix).items()}
         new = [path for path, tag in listed.items() if path not in _known or _known[path][0] != tag]
         for path, found in zip(new, read_all(new), strict=True):
             if found is None:
@@ -73,6 +71,13 @@ class ObjectLedger(Ledger):
             else:
                 _known[path] = found[1], _parsed(path, found[0])
         return sorted((_known[path][1] for path in listed), key=lambda receipt: receipt.key)
+
+    def stamps(self, kind: str, prefix: str = "") -> dict[str, str]:
+        """Key to ETag: one request per thousand receipts, and none is read."""
+        folder = self._place / "receipt" / kind
+        entries = (folder / prefix.rpartition("/")[0]).entries()
+        listed = {entry.path.relative_to(folder).as_posix().removesuffix(".json"): entry.etag for entry in entries}
+        return {key: tag for key, tag in listed.items() if key.startswith(prefix)}
 
     def watermark(self, name: str) -> date | None:
         """The day up to which `name` is finished, or None if it never was."""

@@ -8,11 +8,12 @@ Arrays: refl int16 (t, b, y, x), scale 1e-4, fill -9999, bands as `hls.BANDS`; f
 """
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from os.path import commonprefix
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,6 +29,7 @@ from vsat.objects import ABSENT, AT_ONCE, ObjectPath, StorePath
 
 Int16 = NDArray[np.int16]
 UInt8 = NDArray[np.uint8]
+Read = TypeVar("Read")
 KIND = "scene"
 NEXT = ".next"
 
@@ -121,9 +123,29 @@ def read_scenes(
     Raises:
         StoreError: a scene's object is missing, torn or altered, or the cube is on another grid.
     """
-    refl_tbyx = read_array(home, grid, keys, "reflectance", rows=rows, cols=cols, workers=workers)
-    fmask_tbyx = read_array(home, grid, keys, "fmask", rows=rows, cols=cols, workers=workers)
-    return refl_tbyx, fmask_tbyx[:, 0]
+
+    def read() -> tuple[Int16, UInt8]:
+        refl_tbyx = read_array(home, grid, keys, "reflectance", rows=rows, cols=cols, workers=workers)
+        fmask_tbyx = read_array(home, grid, keys, "fmask", rows=rows, cols=cols, workers=workers)
+        return refl_tbyx, fmask_tbyx[:, 0]
+
+    return of_one_state(home, keys, read)
+
+
+def of_one_state(home: StorePath, keys: Sequence[SceneKey], read: Callable[[], Read]) -> Read:
+    """What `read` gives, read while none of the scenes was replaced: a mask never comes with another production's pixels.
+
+    Args:
+        home: the region's folder.
+        keys: scenes that the ledger lists.
+        read: reads both arrays of them; called again where a revised scene has come between.
+    """
+    before = _stamps(home, keys)
+    while True:
+        found, after = read(), _stamps(home, keys)
+        if after == before:
+            return found
+        before = after
 
 
 def read_array(
@@ -165,6 +187,15 @@ def scene_keys(ledger: Ledger, tile: str) -> list[SceneKey]:
 def done_scenes(ledger: Ledger, tile: str = "") -> list[Receipt]:
     """The receipts of a tile's scenes (of all tiles' without one) that are done, sorted by tile, day, sensor."""
     return [receipt for receipt in ledger.all(KIND, f"{tile}/" if tile else "") if receipt.status == "done"]
+
+
+def _stamps(home: StorePath, keys: Sequence[SceneKey]) -> dict[str, str]:
+    path, names = ledger_path(home), [str(key) for key in keys]
+    if not names or (isinstance(path, Path) and not path.exists()):
+        return {}
+    with Ledger(path) as ledger:
+        stamps = ledger.stamps(KIND, commonprefix(names))  # noqa: RUF071 - characters are meant
+    return {name: stamps.get(name, "") for name in names}
 
 
 def _write_object(

@@ -256,7 +256,7 @@ def _pictures(
     sd = np.where(image.sd_byx[RED] == FILL, np.nan, image.sd_byx[RED] * np.float32(SCALE)).astype(np.float32)
     return {
         f"last look: {key.sensor}, {key.day}": true_colour(looks.refl_tbyx[before]),
-        f"virtual image of {score.day}": true_colour(image.refl_byx),
+        f"virtual image of {score.day}": true_colour(image.refl_byx, image.bands),
         "the truth of that day, without snow": true_colour(real),
         f"predicted standard deviation of red, 0 to {SD_TOP}": shades(sd, SD_TOP),
     }

@@ -58,16 +58,23 @@ def generate_stage(
 
 
 def nightly(
-    region: Region, day: date, *, fetch: FetchStage = fetch_stage, generate: GenerateStage = generate_stage
+    region: Region,
+    day: date,
+    *,
+    fetch: FetchStage = fetch_stage,
+    generate: GenerateStage = generate_stage,
+    wait_s: float = 0.0,
 ) -> RunReport:
     """The region is up to `day`: scenes fetched, images made, report written, watermarks of its tiles moved.
 
-    A tile whose scenes cannot be asked for is left as it is, its watermark too; the others go on.
+    A tile whose scenes cannot be asked for is left as it is, its watermark too; the others go on. One night at a time on a
+    region: of two that overlap, the earlier day's could else replace what the later one's has made.
 
     Args:
         region: which.
         day: the night's day (UTC); later scenes are not used.
         fetch, generate: how the two stages run.
+        wait_s: how long to wait for another night on the region.
 
     Returns:
         The report; its exit code tells whether some tile, scene or image failed.
@@ -78,6 +85,11 @@ def nightly(
         AllCloudy: its scenes have not one clear pixel.
         StoreError: another run is at work on the region, or a store cannot be used.
     """
+    with lease(region.home, "nightly", wait_s=wait_s):
+        return _night(region, day, fetch, generate)
+
+
+def _night(region: Region, day: date, fetch: FetchStage, generate: GenerateStage) -> RunReport:
     night = plan_night(region, day)
     fetched = None
     try:

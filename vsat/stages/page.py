@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from vsat.core.calibration import Z90
-from vsat.hls import FILL, SCALE
+from vsat.hls import BANDS, FILL, SCALE
 
-TRUE_COLOUR = (2, 1, 0)  # red, green, blue in the order of hls.BANDS
+TRUE_COLOUR = ("red", "green", "blue")
 WHITE_AT = 0.24  # reflectance shown as white after the square root; bare soil and towns stay below it
 NO_VALUE = (214, 209, 219)
 
@@ -45,9 +45,13 @@ class Series:
     truth: tuple[float, ...] = ()
 
 
-def true_colour(refl_byx: NDArray[np.int16]) -> NDArray[np.uint8]:
-    """Red, green and blue of six-band int16 reflectance (b, y, x) as an sRGB-like picture (y, x, 3); no value is grey."""
-    rgb = refl_byx[list(TRUE_COLOUR)].transpose(1, 2, 0)
+def true_colour(refl_byx: NDArray[np.int16], bands: Sequence[str] = BANDS) -> NDArray[np.uint8]:
+    """Red, green and blue of int16 reflectance (b, y, x) as an sRGB-like picture (y, x, 3); no value is grey.
+
+    Without red, green and blue among the `bands` the first one is shown.
+    """
+    wanted = [bands.index(name) for name in TRUE_COLOUR] if set(TRUE_COLOUR) <= set(bands) else [0, 0, 0]
+    rgb = refl_byx[wanted].transpose(1, 2, 0)
     bright = np.sqrt(np.clip(rgb * SCALE / WHITE_AT, 0, 1)) * 255
     missing = (rgb == FILL).any(-1)
     return np.where(missing[..., None], np.array(NO_VALUE), bright).astype(np.uint8)

@@ -17,12 +17,12 @@ from numpy.typing import NDArray
 
 from vsat.config import Region
 from vsat.errors import ExitCode, StoreError, VsatError
-from vsat.hls import SceneKey
+from vsat.hls import BANDS, SceneKey
 from vsat.io.durable import unwritable, write_file
 from vsat.io.images import KIND, version_of
 from vsat.io.layout import store_folder, stored_grid
 from vsat.io.ledger import Ledger, Receipt
-from vsat.io.publish import read_image
+from vsat.io.publish import VirtualImage, read_image
 from vsat.io.scenes import done_scenes, ledger_path, read_scenes
 from vsat.objects import StorePath
 from vsat.stages.fetch import FetchReport
@@ -180,8 +180,8 @@ def before_after(region: Region, key: str) -> str:
         StoreError: the scene cannot be read.
     """
     tile, day = key.split("/")
-    before = _last_scene(region, tile, date.fromisoformat(day))
-    after = _virtual(region, tile, date.fromisoformat(day))
+    image = _virtual(region, tile, date.fromisoformat(day))
+    before, after = _last_scene(region, tile, image), _small(image.refl_byx, image.bands)
     gap = np.full((after.shape[0], 6, 3), 255, np.uint8)
     return _png_uri(np.concatenate([before, gap, after], axis=1) if before is not None else after)
 
@@ -275,30 +275,31 @@ def _image_keys(region: Region) -> list[str]:
     return [receipt.key for receipt in _images(region) if receipt.status == "done"]
 
 
-def _last_scene(region: Region, tile: str, day: date) -> NDArray[np.uint8] | None:
+def _last_scene(region: Region, tile: str, image: VirtualImage) -> NDArray[np.uint8] | None:
+    """The last scene of the image's date or before it, shown as the image is."""
     with Ledger(ledger_path(region.home)) as ledger:
-        keys = [key for key in map(_key, done_scenes(ledger, tile)) if key.day <= day]
+        keys = [key for key in map(_key, done_scenes(ledger, tile)) if key.day <= image.day]
     if not keys:
         return None
     grid = stored_grid(store_folder(region.home, tile, keys[-1].day.year))
     refl_tbyx, _ = read_scenes(region.home, grid, keys[-1:])
-    return _small(refl_tbyx[0])
+    return _small(refl_tbyx[0, [BANDS.index(band) for band in image.bands]], image.bands)
 
 
-def _virtual(region: Region, tile: str, day: date) -> NDArray[np.uint8]:
+def _virtual(region: Region, tile: str, day: date) -> VirtualImage:
     with Ledger(ledger_path(region.home)) as ledger:
         version = version_of(ledger.get(KIND, f"{tile}/{day}"))
-    return _small(read_image(region.home, tile, day, version).refl_byx)
+    return read_image(region.home, tile, day, version)
 
 
 def _key(receipt: Receipt) -> SceneKey:
     return SceneKey.from_string(receipt.key)
 
 
-def _small(refl_byx: NDArray[np.int16]) -> NDArray[np.uint8]:
+def _small(refl_byx: NDArray[np.int16], bands: Sequence[str]) -> NDArray[np.uint8]:
     """True colour, no side longer than PICTURE_PX, every n-th pixel."""
     step = -(-max(refl_byx.shape[1:]) // PICTURE_PX)
-    return true_colour(refl_byx[:, ::step, ::step])
+    return true_colour(refl_byx[:, ::step, ::step], bands)
 
 
 def _png_uri(picture_yxc: NDArray[np.uint8]) -> str:

@@ -18,7 +18,7 @@ from vsat.hls import BANDS, FILL, FMASK_FILL
 from vsat.io.cog import level_shapes, read_window
 from vsat.io.images import Published, reflectance
 from vsat.io.preview import PRIOR
-from vsat.io.scenes import read_array
+from vsat.io.scenes import of_one_state, read_array
 from vsat.objects import StorePath
 from vsat.viewer.holdings import Holdings, Look, Shelf, band_layer, layer, missing_bands
 from vsat.viewer.layers import COMPOSITES, WHITE_AT, quantity_bands, scale_of
@@ -200,8 +200,14 @@ class _Window:
         keys = [look.key for look in looks]
         own = [BANDS.index(band) for band in bands]
         home = self._shelf.region.home
-        fmask_tyx = read_array(home, self.grid, keys, "fmask", rows=window[0], cols=window[1])[:, 0]
-        refl_tbyx = read_array(home, self.grid, keys, "reflectance", rows=window[0], cols=window[1], bands=own)
+
+        def read() -> tuple[NDArray[Any], NDArray[Any]]:
+            fmask_tyx = read_array(home, self.grid, keys, "fmask", rows=window[0], cols=window[1])[:, 0]
+            return fmask_tyx, read_array(
+                home, self.grid, keys, "reflectance", rows=window[0], cols=window[1], bands=own
+            )
+
+        fmask_tyx, refl_tbyx = of_one_state(home, keys, read)
         cloud = self._shelf.region.cloud
         found = np.full((len(bands), *self.nowhere.shape), np.nan, np.float32)
         for wanted in (True, False):

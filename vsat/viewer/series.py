@@ -20,7 +20,7 @@ from vsat.core.tiles import owners, to_metres
 from vsat.hls import BANDS, FILL, FMASK_FILL, Fmask
 from vsat.io.cog import read_pixel
 from vsat.io.images import Published, reflectance
-from vsat.io.scenes import read_array
+from vsat.io.scenes import of_one_state, read_array
 from vsat.viewer.holdings import Holdings, Look, Shelf, band_layer, layer, missing_bands
 from vsat.viewer.layers import quantity_bands, unit_of
 from vsat.viewer.problems import Refused, not_found
@@ -111,14 +111,19 @@ def why_masked(fmask: int, region: Region) -> str | None:
 def _observed(shelf: Shelf, spot: Spot, looks: Sequence[Look], show: str, bands: Sequence[str]) -> list[dict[str, Any]]:
     region, keys = shelf.region, [look.key for look in looks]
     rows, cols = slice(spot.row, spot.row + 1), slice(spot.col, spot.col + 1)
-    fmask_t = read_array(region.home, spot.grid, keys, "fmask", rows=rows, cols=cols)[:, 0, 0, 0]
-    refl_tb = np.full((len(keys), len(bands)), FILL, np.int16)
-    seen = np.flatnonzero(fmask_t != FMASK_FILL)
     own = [BANDS.index(band) for band in bands]
-    wanted = [keys[t] for t in seen]
-    refl_tb[seen] = read_array(region.home, spot.grid, wanted, "reflectance", bands=own, rows=rows, cols=cols)[
-        ..., 0, 0
-    ]
+
+    def read() -> tuple[NDArray[Any], NDArray[np.int16]]:
+        fmask_t = read_array(region.home, spot.grid, keys, "fmask", rows=rows, cols=cols)[:, 0, 0, 0]
+        refl_tb = np.full((len(keys), len(bands)), FILL, np.int16)
+        seen = np.flatnonzero(fmask_t != FMASK_FILL)
+        wanted = [keys[t] for t in seen]
+        refl_tb[seen] = read_array(region.home, spot.grid, wanted, "reflectance", bands=own, rows=rows, cols=cols)[
+            ..., 0, 0
+        ]
+        return fmask_t, refl_tb
+
+    fmask_t, refl_tb = of_one_state(region.home, keys, read)
     values = _rounded(_value(show, reflectance(refl_tb), bands))
     clear_t = clear(fmask_t, adjacent=region.cloud.adjacent, snow=region.cloud.snow) & (refl_tb != FILL).all(axis=1)
     return [
