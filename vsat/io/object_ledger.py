@@ -19,8 +19,9 @@ from datetime import date
 
 from vsat.errors import StoreError
 from vsat.io.jobs import JobTable
-from vsat.io.ledger import BUSY_S, TABLES, Ledger, Receipt, Step, Values
+from vsat.io.ledger import BUSY_S, Ledger, Receipt, Step, Values, make_tables
 from vsat.io.object_lease import check_leases
+from vsat.io.row_seals import keep_seals
 from vsat.objects import ABSENT, ObjectPath, StorePath, read_all
 
 TABLES_FILE = "jobs.sqlite"
@@ -138,8 +139,9 @@ def _opened(content: bytes) -> sqlite3.Connection:
     tables = sqlite3.connect(":memory:", isolation_level=None)
     if content:
         tables.deserialize(content)
-    else:
-        tables.executescript(TABLES)
+    if not content or not tables.execute("SELECT 1 FROM sqlite_master WHERE name = 'seal'").fetchone():
+        make_tables(tables)
+    keep_seals(tables)
     return tables
 
 
