@@ -160,6 +160,10 @@ class Ledger:
         """`name` is finished up to `day`."""
         self._write("watermark", name, "INSERT OR REPLACE INTO watermark VALUES (?, ?)", (name, day.isoformat()))
 
+    def delete_watermark(self, name: str) -> None:
+        """`name` was never finished."""
+        self._write("watermark", name, "DELETE FROM watermark WHERE name = ?", (name,))
+
     def _prepare(self) -> None:
         version = self._db.execute("PRAGMA user_version").fetchone()[0]
         if version > SCHEMA:
@@ -320,13 +324,16 @@ def _json(value: object) -> str:
 
 def _receipt(row: tuple[str, ...]) -> Receipt:
     kind, key, status, inputs, signature, outputs, facts = row
-    assert status in ("done", "failed")
-    return Receipt(
-        kind=kind,
-        key=key,
-        status=status,  # type: ignore[arg-type]
-        inputs=tuple(json.loads(inputs)),
-        signature=signature,
-        outputs=tuple((path, digest) for path, digest in json.loads(outputs)),
-        facts=json.loads(facts),
-    )
+    try:
+        return Receipt(
+            kind=kind,
+            key=key,
+            status={"done": "done", "failed": "failed"}[status],  # type: ignore[arg-type]
+            inputs=tuple(json.loads(inputs)),
+            signature=signature,
+            outputs=tuple((path, digest) for path, digest in json.loads(outputs)),
+            facts=json.loads(facts),
+        )
+    except (ValueError, KeyError, TypeError) as error:
+        step = "vsat verify names what else is damaged, vsat repair makes the ledger anew"
+        raise StoreError("this is no receipt of vsat's", place=f"{kind} {key}", next_step=step) from error

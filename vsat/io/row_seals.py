@@ -76,7 +76,7 @@ def _triggers() -> Iterator[str]:
         new = f"'{table}', {_id(table, 'new.')}, {_FUNCTION}({', '.join(f'new.{name}' for name in columns)})"
         # no REPLACE: inside a trigger the conflict rule is that of the statement that fired it
         forget = f"DELETE FROM seal WHERE tab = '{table}' AND id ="  # noqa: S608 - constants
-        put = f"{forget} {_id(table, 'new.')}; INSERT INTO seal VALUES ({new});"
+        put = f"{forget} {_id(table, 'new.')}; INSERT INTO seal VALUES ({new});"  # noqa: S608 - constants
         gone = f"{forget} {_id(table, 'old.')};"
         for event, steps in (("INSERT", put), ("UPDATE", gone + put), ("DELETE", gone)):
             name = f"seal_{table}_{event.lower()}"

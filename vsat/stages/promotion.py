@@ -6,16 +6,16 @@
 Without the file it is the checkpoint that comes with the package, by the name anydate.
 """
 
-import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import date
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from vsat.errors import InputError, StoreError
 from vsat.io.durable import make_folder, unwritable, write_file
 from vsat.io.ledger import lease
+from vsat.io.sealed import open_json, sealed_json
 from vsat.methods import ANYDATE
 from vsat.objects import ObjectPath, StorePath
 from vsat.stages.models import WEIGHTS
@@ -63,7 +63,7 @@ def read_pointer(home: StorePath) -> Pointer:
         return Pointer()
     path = home / FOLDER / POINTER
     try:
-        told: dict[str, Any] = json.loads(path.read_text("utf-8"))
+        told = open_json(path.read_bytes())
         return Pointer(str(told["current"]), tuple(Change(**change) for change in told["history"]))
     except FileNotFoundError:
         return Pointer()
@@ -138,10 +138,10 @@ def folder_of_models(home: StorePath) -> Path:
 
 def _moved(home: Path, name: str, history: Sequence[Change]) -> Pointer:
     path = home / FOLDER / POINTER
-    text = json.dumps({"current": name, "history": [asdict(change) for change in history]}, indent=1)
+    content = sealed_json({"current": name, "history": [asdict(change) for change in history]})
     make_folder(path.parent)
     try:
-        write_file(path, [text.encode(), b"\n"])
+        write_file(path, [content])
     except OSError as error:
         raise unwritable(error, "the choice of the checkpoint", path) from error
     return Pointer(name, tuple(history))
