@@ -14,13 +14,15 @@ from typing import Literal
 
 from vsat.errors import InputError, StoreError
 from vsat.io.durable import make_folder, unwritable, write_file
-from vsat.io.ledger import lease
+from vsat.io.ledger import Ledger, Receipt, lease
+from vsat.io.scenes import ledger_path
 from vsat.io.sealed import open_json, sealed_json
 from vsat.methods import ANYDATE
 from vsat.objects import ObjectPath, StorePath
 from vsat.stages.models import WEIGHTS
 
 FOLDER, POINTER = "models", "current.json"
+KIND = "model-choice"
 TURN_S = 60.0
 
 
@@ -136,10 +138,23 @@ def folder_of_models(home: StorePath) -> Path:
     return home / FOLDER
 
 
+def restore_pointer(home: Path) -> bool:
+    """The pointer is what the ledger says that it was; False where the ledger does not know."""
+    with Ledger(ledger_path(home)) as ledger:
+        known = ledger.get(KIND, POINTER)
+    if known is None:
+        return False
+    make_folder(home / FOLDER)
+    write_file(home / FOLDER / POINTER, [str(known.facts["text"]).encode()])
+    return True
+
+
 def _moved(home: Path, name: str, history: Sequence[Change]) -> Pointer:
     path = home / FOLDER / POINTER
     content = sealed_json({"current": name, "history": [asdict(change) for change in history]})
     make_folder(path.parent)
+    with Ledger(ledger_path(home)) as ledger:  # first: what a repair brings back is then at least as new as the file
+        ledger.record(Receipt(KIND, POINTER, "done", facts={"text": content.decode()}))
     try:
         write_file(path, [content])
     except OSError as error:

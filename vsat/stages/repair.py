@@ -27,6 +27,7 @@ from vsat.stages.fetch import FetchJob, fetch_one, jobs_for, open_endpoint, tidy
 from vsat.stages.generate import GenerateJob, generate_one, list_images, plan_generate
 from vsat.stages.models import make_room
 from vsat.stages.pool import Progress, run_jobs
+from vsat.stages.promotion import FOLDER, POINTER, restore_pointer
 from vsat.stages.repair_stores import repair_checkpoint, repair_patches
 from vsat.stages.stale import asof_of, stale_images
 from vsat.stages.verify import Finding, VerifyReport, verify
@@ -38,7 +39,7 @@ _IMAGE = re.compile(r"images/(?P<tile>\w+)/VSAT\.T\w+\.(?P<day>\d{7})\.v\d+(?:/|
 _MOST = 20  # failures that are spelled out
 NO_SOURCE = {
     "report": "only its run could have written it: remove it",
-    "model": "move it away; vsat model promote writes the choice anew, another day's vsat model retrain its own",
+    "model": "remove the folder that it is in, and retrain on another day",
     "checkpoint": "copy it from a backup, or train it again",
     "save of the training": "vsat train removes it, and goes on from the one before",
     "": "vsat gc removes it, if it stays nobody's",
@@ -75,6 +76,8 @@ def remedy(finding: Finding) -> str:
             told = "the rows that are whole are kept, what the others stood for is done again"
         case _ if _scene_of(finding.path) or _IMAGE.match(finding.path):
             told = "is fetched or made again where it belongs to the region; vsat gc removes it where not"
+        case "model" if finding.path.endswith(POINTER):
+            told = "is written again as the ledger has it, where it does; else move it away and use vsat model promote"
         case "patches" | "manifest" | "survey":
             told = "is drawn again from the cubes"
         case _:
@@ -112,6 +115,7 @@ def repair(
     with lease(region.home, "fetch"), lease(region.home, "generate"):
         work.ledger()
         now = verify(region)
+        work.pointer(now.findings)
         work.groups(now.findings)
         work.scenes(now.findings)
         made = work.images(now.findings)
@@ -153,6 +157,11 @@ class _Work:
         with Ledger(path) as ledger:  # the next night asks for everything: a failed scene may have been forgotten
             for grid in self.region.grids():
                 ledger.delete_watermark(f"nightly/{grid.tile}")
+
+    def pointer(self, findings: Iterable[Finding]) -> None:
+        home, place = self.region.home, f"{FOLDER}/{POINTER}"
+        if isinstance(home, Path) and any(one.path == place for one in findings) and restore_pointer(home):
+            self.done.append(f"{place}: written again as the ledger has it")
 
     def groups(self, findings: Iterable[Finding]) -> None:
         home, names = self.region.home, {one.of for one in findings if one.of.startswith(f"{CUBE} ")}
@@ -213,8 +222,9 @@ class _Work:
             when = date.fromisoformat(key.split("/")[1])
             asof = max(when, asof_of(self.region, receipts[key])) if key in receipts else self._asof(findings, key)
             by_day.setdefault(asof, set()).add(key)
-        jobs = [job for asof, keys in sorted(by_day.items()) for job in self._jobs(asof, keys)]
+        jobs = list[GenerateJob]()
         try:
+            jobs += [job for asof, keys in sorted(by_day.items()) for job in self._jobs(asof, keys)]
             make_room(self.region.method, min(self.workers, len(jobs)))
             found = run_jobs(generate_one, jobs, workers=self.workers, progress=self.progress)
         except VsatError as error:
