@@ -12,7 +12,7 @@ import typer
 from vsat.errors import InputError, VsatError
 from vsat.exporting import export
 from vsat.learning import evaluate, fill, sample, train
-from vsat.mending import repair, verify
+from vsat.mending import gc, repair, verify
 from vsat.operating import doctor, down, serve, up
 from vsat.promoting import app as models
 from vsat.terminal import (
@@ -242,6 +242,7 @@ def status(region: RegionFile, as_json: Json = False) -> None:
 
 app.command(epilog="Example: vsat verify regions/demo.yaml && echo sound")(verify)
 app.command(epilog="Example: vsat repair regions/demo.yaml --dry-run")(repair)
+app.command(epilog="Example: vsat gc regions/demo.yaml --older-than 7 --dry-run")(gc)
 
 
 @app.command(epilog="Example: vsat demo")

@@ -9,10 +9,11 @@ from vsat.errors import ExitCode
 from vsat.terminal import Json, RegionFile, Workers, end_with, progress, region_of, tell, today
 
 Patches = Annotated[
-    list[Path] | None, typer.Option(help="a store of patches to look at too, besides the region's own; may be repeated")
+    list[Path] | None,
+    typer.Option(help="a store of patches to look after too, besides the region's own; may be repeated"),
 ]
 Checkpoints = Annotated[
-    list[Path] | None, typer.Option("--checkpoint", help="a checkpoint's folder to look at too; may be repeated")
+    list[Path] | None, typer.Option("--checkpoint", help="a checkpoint's folder to look after too; may be repeated")
 ]
 
 
@@ -59,3 +60,20 @@ def repair(
     }  # fmt: skip
     tell(told, as_json, report.text())
     end_with(ExitCode.FAILED if report.left.findings else ExitCode.DONE)
+
+
+def gc(
+    region: RegionFile,
+    *,
+    patches: Patches = None,
+    older_than: Annotated[
+        float, typer.Option(min=0, metavar="DAYS", help="younger files stay: somebody may be at work with them")
+    ] = 1.0,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="only say what would be removed")] = False,
+    as_json: Json = False,
+) -> None:
+    """Remove what nobody lists: leftovers of killed runs, objects without a receipt. Never what a run is writing."""
+    from vsat.stages.gc import gc as run
+
+    report = run(region_of(region), older_than_days=older_than, patches=patches or (), dry_run=dry_run)
+    tell(report, as_json, report.text())

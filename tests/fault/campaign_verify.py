@@ -34,12 +34,19 @@ REPAIRED_ALONE = 6  # of the rounds with a ledger or manifest, so many of each w
 Count = Counter[tuple[str, str]]
 
 
-def campaign(folder: Path, *, each: int, seed: int, minutes: float) -> tuple[list[dict[str, str | int]], list[str]]:
-    """`each` bit flips and as many cuts; a row per kind of object, and a line for everything that went wrong."""
+def campaign(region: Region, *, each: int, seed: int, minutes: float) -> tuple[list[dict[str, str | int]], list[str]]:
+    """`each` bit flips and as many cuts; a row per kind of object, and a line for everything that went wrong.
+
+    Args:
+        region: as `build` makes it; its folder is as before when this returns.
+        each: damages of each way.
+        seed: decides all of them.
+        minutes: after which no further round begins.
+    """
     rng, until = random.Random(seed), time.monotonic() + 60 * minutes
-    region, pristine = build(folder / "made"), folder / "pristine"
+    pristine = region.home.with_name("pristine")
     assert verify(region).problems == ()
-    shutil.copytree(region.home, pristine)
+    _fresh(region.home, pristine)
     files = stored(pristine)
     assert all(files.values()), [kind for kind, paths in files.items() if not paths]
     wrong, count = list[str](), Count()
@@ -61,6 +68,8 @@ def campaign(folder: Path, *, each: int, seed: int, minutes: float) -> tuple[lis
             left -= len(chosen)
             done = [damage(region.home, kind, path, way, rng) for kind, path in chosen]
             wrong += _round(region, pristine, done, count, mend=True)
+            print(f"{way}s: {left} to go, {len(wrong)} wrong", file=sys.stderr, flush=True)
+    _fresh(pristine, region.home)
     return [_row(kind, files[kind], count) for kind in KINDS], wrong
 
 
@@ -110,9 +119,9 @@ def _row(kind: str, files: Sequence[str], count: Count) -> dict[str, str | int]:
     return {"stored object": kind, "there are": len(files)} | {names.get(one, one): count[kind, one] for one in columns}
 
 
-def _fresh(pristine: Path, home: Path) -> None:
-    shutil.rmtree(home, ignore_errors=True)
-    shutil.copytree(pristine, home)
+def _fresh(src: Path, dst: Path) -> None:
+    shutil.rmtree(dst, ignore_errors=True)
+    shutil.copytree(src, dst)
 
 
 def main() -> None:
@@ -121,7 +130,7 @@ def main() -> None:
     memory = Path("/dev/shm")
     with TemporaryDirectory(dir=memory if memory.is_dir() else None) as folder:
         each = 40 if asked.small else 1000
-        rows, wrong = campaign(Path(folder), each=each, seed=asked.seed, minutes=asked.minutes)
+        rows, wrong = campaign(build(Path(folder)), each=each, seed=asked.seed, minutes=asked.minutes)
     totals = {key: sum(int(row[key]) for row in rows) for key in rows[0] if key != "stored object"}
     rows.append({"stored object": "all", **totals})
     print(*wrong, sep="\n", file=sys.stderr)

@@ -122,15 +122,43 @@ def _region(region: Region) -> VerifyReport:
     shown = [(folder_of(home, one), str(one.facts["status"])) for one in images]
     findings = [*wrong, *_groups(region, cubes, scenes), *_items(home, images, digests), *stale]
     findings += _catalogue(region, shown, catalogue, digests)
-    known = {home / name for one in listed for name, _ in one.outputs} | _catalogue_paths(home, shown)
-    known |= {waiting_for(home / name, digest) for one in scenes for name, digest in one.outputs}
-    known |= {store_folder(home, key.tile, key.day.year) / name for key, name in _group_names(region, scenes)}
-    held = [
-        one for one in files if _top(home, one) in ("cubes", "images") or PARTIAL in one.relative_to(home).as_posix()
-    ]
-    findings += [*_nobodys(home, held, known), *_others(home, files)]
+    findings += [*_nobodys(home, _held(home, files), _known(region, listed, shown)), *_others(home, files)]
     there = [found for found in digests.values() if found]
     return VerifyReport(len(there), sum(size for _, size in there), tuple(findings))
+
+
+def nobodys(region: Region) -> list[Finding]:
+    """What lies in the region's cubes and images and nothing lists, and what killed writers have left; reads no content.
+
+    Raises:
+        StoreError: the ledger is damaged or missing: then everything would be nobody's.
+    """
+    home, path = region.home, ledger_path(region.home)
+    files = _files_of(home)
+    held = _held(home, files)
+    problems = ledger_problems(path) if path.exists() else ["it is missing"] if held else []
+    if problems:
+        step = f"vsat repair {region.name} first: without the ledger nobody knows what is listed"
+        raise StoreError(f"the ledger is damaged: {problems[0]}", place=str(path), next_step=step)
+    if not held:
+        return []
+    with Ledger(path) as ledger:
+        cubes, scenes, images = ledger.all(CUBE), ledger.all(SCENE), ledger.all(IMAGE)
+    shown = [(folder_of(home, one), str(one.facts["status"])) for one in images]
+    return list(_nobodys(home, held, _known(region, [*cubes, *scenes, *images], shown)))
+
+
+def _held(home: StorePath, files: Iterable[StorePath]) -> list[StorePath]:
+    """What receipts should list, and what killed writers leave wherever it is."""
+    places = ("cubes", "images")
+    return [one for one in files if _top(home, one) in places or PARTIAL in one.relative_to(home).as_posix()]
+
+
+def _known(region: Region, listed: Sequence[Receipt], shown: Sequence[tuple[StorePath, str]]) -> set[StorePath]:
+    home, scenes = region.home, [one for one in listed if one.kind == SCENE]
+    known = {home / name for one in listed for name, _ in one.outputs} | _catalogue_paths(home, shown)
+    known |= {waiting_for(home / name, digest) for one in scenes for name, digest in one.outputs}
+    return known | {store_folder(home, key.tile, key.day.year) / name for key, name in _group_names(region, scenes)}
 
 
 def _files_of(home: StorePath) -> list[StorePath]:
