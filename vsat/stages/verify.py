@@ -121,7 +121,7 @@ def _region(region: Region) -> VerifyReport:
     wrong = [*_wrong(home, listed, digests)]
     shown = [(folder_of(home, one), str(one.facts["status"])) for one in images]
     findings = [*wrong, *_groups(region, cubes, scenes), *_items(home, images, digests), *stale]
-    findings += _catalogue(region, shown, catalogue, digests)
+    findings += _catalogue(region, shown, catalogue, digests, {home / one.path for one in wrong})
     findings += [*_nobodys(home, _held(home, files), _known(region, listed, shown)), *_others(home, files)]
     there = [found for found in digests.values() if found]
     return VerifyReport(len(there), sum(size for _, size in there), tuple(findings))
@@ -278,9 +278,13 @@ def _catalogue_paths(home: StorePath, shown: Sequence[tuple[StorePath, str]]) ->
 
 
 def _catalogue(
-    region: Region, shown: Sequence[tuple[StorePath, str]], listed: Receipt | None, digests: Digests
+    region: Region,
+    shown: Sequence[tuple[StorePath, str]],
+    listed: Receipt | None,
+    digests: Digests,
+    damaged: set[StorePath],
 ) -> Iterator[Finding]:
-    """The catalogue's files: as its receipt says, or else what the images would now give."""
+    """The catalogue's files: as its receipt says, or else what the images, if none is damaged, would now give."""
     home, of = region.home, "catalogue"
     wanted = dict(listed.outputs) if listed else {}
     paths = sorted(_catalogue_paths(home, shown))
@@ -290,12 +294,13 @@ def _catalogue(
         if listed and listed.signature != catalogue_signature(home, shown):
             yield Finding("stale", "images/catalog.json", of, "it does not list the images that there are")
         return
-    made = _made_now(region, shown)
+    items = {folder / f"{folder.name}.json" for folder, _ in shown}
+    made = {} if items & damaged else _made_now(region, shown)
     for path in paths if made else unlike:
         name, digest = path.relative_to(home).as_posix(), found[path]
         if digest is None:
             yield Finding("missing", name, of)
-        elif digest[0] != made.get(path) and (path in unlike or made):
+        elif digest[0] != made.get(path):
             yield Finding("altered", name, of)
 
 
