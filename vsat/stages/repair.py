@@ -112,7 +112,7 @@ def repair(
     if not before.findings:
         return RepairReport((), (), (), before)
     work = _Work(region, day, threads, progress, [], [])
-    with lease(region.home, "fetch"), lease(region.home, "generate"):
+    with lease(region.home, "backfill"), lease(region.home, "fetch"), lease(region.home, "generate"):
         work.ledger()
         now = verify(region)
         work.pointer(now.findings)
