@@ -31,8 +31,9 @@ from vsat.stages.backfill import MOST_STRETCHES, backfill, month_table, plan_bac
 from vsat.stages.estimate import estimate
 from vsat.stages.generate import generate
 from vsat.stages.request import BackfillRequest, asked_for
-from vsat.stages.status import region_status, verify
+from vsat.stages.status import region_status
 from vsat.stages.units import UnitJob, run_here
+from vsat.stages.verify import verify
 
 DAY = date(2023, 12, 31)
 SCENES, IMAGES = 19, 7  # of the tiny region

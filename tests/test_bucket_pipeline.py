@@ -34,7 +34,8 @@ from vsat.stages.report import before_after
 from vsat.stages.request import BackfillRequest
 from vsat.stages.sample import SampleOptions, sample
 from vsat.stages.sources import region_source
-from vsat.stages.status import planned, region_status, verify
+from vsat.stages.status import planned, region_status
+from vsat.stages.verify import verify
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow]
 DAY = date(2023, 5, 31)

@@ -22,6 +22,7 @@ from vsat.io.archive import withhold
 
 VERBS = [
     "init", "check", "plan", "fetch", "generate", "fill", "sample", "evaluate", "export", "backfill", "nightly", "status", "verify",
+    "repair", "gc",
     "demo", "up", "down", "serve", "doctor",
 ]  # fmt: skip
 Vsat = Callable[..., tuple[int, str, str]]

@@ -24,7 +24,15 @@ FLOORS = (
     ("vsat.io", "vsat.model"),
     ("vsat.stages",),
     ("vsat.__init__", "vsat.viewer", "vsat.processes", "vsat.stack", "vsat.doctor"),
-    ("vsat.terminal", "vsat.learning", "vsat.operating", "vsat.promoting", "vsat.exporting", "vsat.cli"),
+    (
+        "vsat.terminal",
+        "vsat.learning",
+        "vsat.operating",
+        "vsat.promoting",
+        "vsat.exporting",
+        "vsat.mending",
+        "vsat.cli",
+    ),
     ("flows",),
 )
 PRINTING = (

@@ -21,7 +21,8 @@ from vsat.stages.fetch import FAILED, FetchReport
 from vsat.stages.generate import GenerateReport, Policy
 from vsat.stages.nightly import generate_stage, is_finished, nightly, plan_night, up_to
 from vsat.stages.report import RunReport, before_after, markdown, tile_date_table
-from vsat.stages.status import region_status, verify
+from vsat.stages.status import region_status
+from vsat.stages.verify import verify
 
 FETCHED = FetchReport(("33UVP",), "", "", 0, 0, 0, 0, 0, 0, (), 1, 0, (), 0, None, 1)
 

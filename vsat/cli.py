@@ -9,9 +9,10 @@ from typing import Annotated
 
 import typer
 
-from vsat.errors import ExitCode, InputError, VsatError
+from vsat.errors import InputError, VsatError
 from vsat.exporting import export
 from vsat.learning import evaluate, fill, sample, train
+from vsat.mending import gc, repair, verify
 from vsat.operating import doctor, down, serve, up
 from vsat.promoting import app as models
 from vsat.terminal import (
@@ -27,7 +28,6 @@ from vsat.terminal import (
     aligned,
     box_of,
     day_of,
-    end_with,
     file_of,
     region_of,
     stages,
@@ -240,15 +240,9 @@ def status(region: RegionFile, as_json: Json = False) -> None:
     tell(told, as_json, aligned(told))
 
 
-@app.command(epilog="Example: vsat verify regions/demo.yaml && echo sound")
-def verify(region: RegionFile, as_json: Json = False) -> None:
-    """Read every object that the ledger lists and compare its SHA-256; name what is missing, altered or nobody's."""
-    from vsat.stages.status import verify as run
-
-    report = run(region_of(region))
-    summary = f"{report.objects} objects, {report.bytes / 1e6:.1f} MB, {len(report.problems)} problems"
-    tell(report, as_json, "\n".join([summary, *report.problems]))
-    end_with(ExitCode.FAILED if report.problems else ExitCode.DONE)
+app.command(epilog="Example: vsat verify regions/demo.yaml && echo sound")(verify)
+app.command(epilog="Example: vsat repair regions/demo.yaml --dry-run")(repair)
+app.command(epilog="Example: vsat gc regions/demo.yaml --older-than 7 --dry-run")(gc)
 
 
 @app.command(epilog="Example: vsat demo")

@@ -25,7 +25,8 @@ from regions import write_archive  # noqa: E402
 from vsat.config import Region, load_region  # noqa: E402
 from vsat.io.jobs import JobTable  # noqa: E402
 from vsat.io.scenes import ledger_path  # noqa: E402
-from vsat.stages.status import region_status, verify  # noqa: E402
+from vsat.stages.status import region_status  # noqa: E402
+from vsat.stages.verify import verify  # noqa: E402
 
 LIMIT_S = 3600
 

@@ -42,7 +42,8 @@ from vsat.io.scenes import ledger_path
 from vsat.stack import stack
 from vsat.stages.generate import KIND
 from vsat.stages.nightly import nightly, up_to
-from vsat.stages.status import region_status, verify
+from vsat.stages.status import region_status
+from vsat.stages.verify import verify
 
 START = date(2023, 5, 1)
 MOST_GROWTH = 0.25  # of resident memory, the last third of the nights over the second

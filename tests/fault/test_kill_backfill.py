@@ -15,7 +15,8 @@ from regions import TEXT, write_archive, write_region
 from vsat.config import Region, load_region
 from vsat.io.jobs import JobTable
 from vsat.io.scenes import ledger_path
-from vsat.stages.status import region_status, verify
+from vsat.stages.status import region_status
+from vsat.stages.verify import verify
 
 pytestmark = [pytest.mark.fault, pytest.mark.flow, pytest.mark.slow, pytest.mark.timeout(600)]
 START, END = date(2023, 3, 1), date(2023, 6, 30)

@@ -21,7 +21,7 @@ from vsat.io.ledger import Ledger
 from vsat.io.publish import read_image
 from vsat.io.scenes import KIND, ledger_path
 from vsat.objects import ObjectPath
-from vsat.stages.status import verify
+from vsat.stages.verify import verify
 
 pytestmark = [pytest.mark.fault, pytest.mark.slow, pytest.mark.integration]
 

@@ -6,6 +6,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from vsat.errors import StoreError
+
 ITEMS_TABLE = "items.parquet"
 PARQUET_TYPE = "application/vnd.apache.parquet"
 
@@ -18,13 +20,20 @@ def items_table(items: Sequence[Mapping[str, Any]]) -> bytes:
     Args:
         items: of one collection, at least one, each from a folder of its own name beside the file; what they name by
             relative paths is named from the file's place instead.
+
+    Raises:
+        StoreError: one of them is no item.
     """
     import rustac
 
     moved = [_moved(item, str(item["id"])) for item in items]
     with TemporaryDirectory(prefix="vsat-") as folder:
         path = Path(folder) / ITEMS_TABLE
-        rustac.write_sync(str(path), moved, format="geoparquet", parquet_compression="zstd(3)")
+        try:
+            rustac.write_sync(str(path), moved, format="geoparquet", parquet_compression="zstd(3)")
+        except rustac.RustacError as error:
+            step = "vsat verify names the damaged item, vsat repair makes its image again"
+            raise StoreError(f"an item is no STAC item: {error}", place=ITEMS_TABLE, next_step=step) from error
         return path.read_bytes()
 
 

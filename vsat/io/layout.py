@@ -108,13 +108,13 @@ def _told(grid: TileGrid) -> str:
 
 def _make(folder: StorePath, grid: TileGrid, year: int) -> None:
     if isinstance(folder, ObjectPath):
-        for name, content in _files(grid, year):
+        for name, content in store_files(grid, year):
             (folder / name).put(content)
         return
     folder.parent.mkdir(parents=True, exist_ok=True)
     aside = folder.with_name(aside_name(folder.name))
     try:
-        for name, content in _files(grid, year):
+        for name, content in store_files(grid, year):
             (aside / name).parent.mkdir(parents=True, exist_ok=True)
             (aside / name).write_bytes(content)
         sync_tree(aside)
@@ -123,7 +123,7 @@ def _make(folder: StorePath, grid: TileGrid, year: int) -> None:
         shutil.rmtree(aside, ignore_errors=True)
 
 
-def _files(grid: TileGrid, year: int) -> Iterator[tuple[str, bytes]]:
+def store_files(grid: TileGrid, year: int) -> Iterator[tuple[str, bytes]]:
     """Name and content of every file of a new group; that which makes it a group is the last."""
     arrays, coordinates = _arrays(grid), _coordinates(grid, year)
     listed = arrays | {name: metadata for name, (metadata, _, _) in coordinates.items()}

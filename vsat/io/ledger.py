@@ -23,18 +23,19 @@ from typing import Literal, Self
 
 from vsat.errors import StoreError
 from vsat.io.durable import make_folder, unwritable
+from vsat.io.row_seals import SEAL_TABLE, keep_seals, seal_all
 from vsat.objects import ObjectPath, StorePath
 
 Fact = str | int | float | None
 Values = Sequence[str | int | float] | Mapping[str, str | int | float]
 Step = tuple[str, Values]
-SCHEMA = 2  # PRAGMA user_version; raise it with every change of the tables
+SCHEMA = 3  # PRAGMA user_version; raise it with every change of the tables
 TURN_S = 1.0  # who does not want to wait does so as long, for the place of the next is taken for an instant by everyone
 _LAST = "\U0010ffff"  # sorts after every text that it is not the beginning of
 _LEAST_FREE = 64 << 10  # bytes: SQLite wants a few pages for its log and its index
 BUSY_S = 60.0  # many workers share one file; each holds it for milliseconds
 
-TABLES = """
+TABLES = f"""{SEAL_TABLE}
 CREATE TABLE IF NOT EXISTS receipt (
     kind TEXT NOT NULL, key TEXT NOT NULL, status TEXT NOT NULL, signature TEXT NOT NULL,
     inputs TEXT NOT NULL, outputs TEXT NOT NULL, facts TEXT NOT NULL,
@@ -104,6 +105,7 @@ class Ledger:
     def __init__(self, path: StorePath) -> None:
         assert isinstance(path, Path)
         self._path: StorePath = path
+        self._is_sealing = False
         make_folder(path.parent)
         with self._told():
             self._db = sqlite3.connect(path, timeout=BUSY_S, isolation_level=None)
@@ -163,6 +165,10 @@ class Ledger:
         """`name` is finished up to `day`."""
         self._write("watermark", name, "INSERT OR REPLACE INTO watermark VALUES (?, ?)", (name, day.isoformat()))
 
+    def delete_watermark(self, name: str) -> None:
+        """`name` was never finished."""
+        self._write("watermark", name, "DELETE FROM watermark WHERE name = ?", (name,))
+
     def _prepare(self) -> None:
         version = self._db.execute("PRAGMA user_version").fetchone()[0]
         if version > SCHEMA:
@@ -186,7 +192,11 @@ class Ledger:
                 if error.sqlite_errorcode & 0xFF not in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
                     raise
                 time.sleep(0.05)
-        self._db.executescript(f"BEGIN IMMEDIATE; {TABLES} PRAGMA user_version = {SCHEMA}; COMMIT;")
+        self._db.execute("BEGIN IMMEDIATE")  # the first of several openers makes or raises it, the others find it done
+        if self._db.execute("PRAGMA user_version").fetchone()[0] < SCHEMA:
+            make_tables(self._db)
+            self._db.execute(f"PRAGMA user_version = {SCHEMA}")
+        self._db.execute("COMMIT")
 
     def _read(self, query: str, values: tuple[str, ...]) -> list[tuple[str, ...]]:
         with self._told():
@@ -196,11 +206,13 @@ class Ledger:
         # the audit events are where the kill tests end the process: right before and right after the commit
         sys.audit("vsat.ledger", kind, key)
         with self._told():
+            self._seal()
             self._db.execute(query, values)  # autocommit: one statement, one transaction
         sys.audit("vsat.ledger", kind, key)
 
     def _all_or_nothing(self, steps: Sequence[Step]) -> None:
         with self._told():
+            self._seal()
             self._db.execute("BEGIN IMMEDIATE")
             try:
                 for query, values in steps:
@@ -209,6 +221,12 @@ class Ledger:
                 self._db.execute("ROLLBACK")
                 raise
             self._db.execute("COMMIT")
+
+    def _seal(self) -> None:
+        """Before the first write: most ledgers are opened to be read, and readers need no triggers."""
+        if not self._is_sealing:
+            keep_seals(self._db)
+            self._is_sealing = True
 
     @contextmanager
     def _told(self) -> Iterator[None]:
@@ -222,6 +240,13 @@ class Ledger:
                 place=str(self._path),
                 next_step="see that the disk has room and the file is a ledger of vsat's, then run again",
             ) from error
+
+
+def make_tables(db: sqlite3.Connection) -> None:
+    """The tables are there, and every row has its checksum."""
+    for statement in TABLES.split(";")[:-1]:
+        db.execute(statement)
+    seal_all(db)
 
 
 @contextmanager
@@ -304,13 +329,16 @@ def _json(value: object) -> str:
 
 def _receipt(row: tuple[str, ...]) -> Receipt:
     kind, key, status, inputs, signature, outputs, facts = row
-    assert status in ("done", "failed")
-    return Receipt(
-        kind=kind,
-        key=key,
-        status=status,  # type: ignore[arg-type]
-        inputs=tuple(json.loads(inputs)),
-        signature=signature,
-        outputs=tuple((path, digest) for path, digest in json.loads(outputs)),
-        facts=json.loads(facts),
-    )
+    try:
+        return Receipt(
+            kind=kind,
+            key=key,
+            status={"done": "done", "failed": "failed"}[status],  # type: ignore[arg-type]
+            inputs=tuple(json.loads(inputs)),
+            signature=signature,
+            outputs=tuple((path, digest) for path, digest in json.loads(outputs)),
+            facts=json.loads(facts),
+        )
+    except (ValueError, KeyError, TypeError) as error:
+        step = "vsat verify names what else is damaged, vsat repair makes the ledger anew"
+        raise StoreError("this is no receipt of vsat's", place=f"{kind} {key}", next_step=step) from error

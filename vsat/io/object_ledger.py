@@ -7,7 +7,6 @@ together, is a small SQLite database in one object: who changes it puts it in pl
 again with what another has put.
 """
 
-import json
 import secrets
 import sqlite3
 import sys
@@ -16,11 +15,14 @@ from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import asdict
 from datetime import date
+from typing import Any
 
 from vsat.errors import StoreError
 from vsat.io.jobs import JobTable
-from vsat.io.ledger import BUSY_S, TABLES, Ledger, Receipt, Step, Values
+from vsat.io.ledger import BUSY_S, Ledger, Receipt, Step, Values, make_tables
 from vsat.io.object_lease import check_leases
+from vsat.io.row_seals import keep_seals
+from vsat.io.sealed import open_json, sealed_json
 from vsat.objects import ABSENT, ObjectPath, StorePath, read_all
 
 TABLES_FILE = "jobs.sqlite"
@@ -46,7 +48,7 @@ class ObjectLedger(Ledger):
     def record(self, receipt: Receipt) -> None:
         """The receipt is in the bucket, in place of an earlier one of its kind and key."""
         path = self._receipt(receipt.kind, receipt.key)
-        self._put(path, receipt.kind, receipt.key, json.dumps(asdict(receipt), sort_keys=True, allow_nan=False))
+        self._put(path, receipt.kind, receipt.key, asdict(receipt))
 
     def delete(self, kind: str, key: str) -> None:
         """No receipt of this kind and key is listed; it is no error if there was none."""
@@ -82,13 +84,18 @@ class ObjectLedger(Ledger):
     def watermark(self, name: str) -> date | None:
         """The day up to which `name` is finished, or None if it never was."""
         try:
-            return date.fromisoformat(json.loads(self._watermark(name).read_bytes())["day"])
+            return date.fromisoformat(_told(self._watermark(name), self._watermark(name).read_bytes())["day"])
         except FileNotFoundError:
             return None
 
     def set_watermark(self, name: str, day: date) -> None:
         """`name` is finished up to `day`."""
-        self._put(self._watermark(name), "watermark", name, json.dumps({"day": day.isoformat()}))
+        self._put(self._watermark(name), "watermark", name, {"day": day.isoformat()})
+
+    def delete_watermark(self, name: str) -> None:
+        """`name` was never finished."""
+        check_leases(self._place.parent)
+        self._watermark(name).unlink()
 
     def _receipt(self, kind: str, key: str) -> ObjectPath:
         return self._place / "receipt" / kind / f"{key}.json"
@@ -127,10 +134,10 @@ class ObjectLedger(Ledger):
         except FileNotFoundError:
             return b"", ABSENT
 
-    def _put(self, path: ObjectPath, kind: str, key: str, content: str) -> None:
+    def _put(self, path: ObjectPath, kind: str, key: str, told: dict[str, Any]) -> None:
         check_leases(self._place.parent)
         sys.audit("vsat.ledger", kind, key)
-        path.put(content.encode() + b"\n")
+        path.put(sealed_json(told))
         sys.audit("vsat.ledger", kind, key)
 
 
@@ -143,16 +150,46 @@ def _opened(content: bytes) -> sqlite3.Connection:
     tables = sqlite3.connect(":memory:", isolation_level=None)
     if content:
         tables.deserialize(content)
-    else:
-        tables.executescript(TABLES)
+    if not content or not tables.execute("SELECT 1 FROM sqlite_master WHERE name = 'seal'").fetchone():
+        make_tables(tables)
+    keep_seals(tables)
     return tables
+
+
+def receipt_problem(place: ObjectPath, path: ObjectPath, content: bytes) -> str:
+    """Why an object of the ledger at `place` cannot be trusted; "" if it can."""
+    folder = path.relative_to(place).parts[0]
+    try:
+        told = open_json(content)
+        if folder == "receipt":
+            receipt = _receipt_of(told)
+            is_here = f"{receipt.kind}/{receipt.key}.json" == path.relative_to(place / folder).as_posix()
+            return "" if is_here else "it is of another unit"
+        date.fromisoformat(told["day"])
+    except (ValueError, KeyError, TypeError) as error:
+        return f"this is no receipt of vsat's ({error})"
+    return ""
 
 
 def _parsed(path: ObjectPath, content: bytes) -> Receipt:
     try:
-        fields = json.loads(content)
-        lists = {"inputs": tuple(fields["inputs"]), "outputs": tuple((name, sha) for name, sha in fields["outputs"])}
-        return Receipt(**{**fields, **lists})
+        return _receipt_of(_told(path, content))
     except (ValueError, KeyError, TypeError) as error:
-        step = "remove this object: what it stood for is done again"
-        raise StoreError("this is no receipt of vsat's", place=str(path), next_step=step) from error
+        raise _no_receipt(path) from error
+
+
+def _receipt_of(told: dict[str, Any]) -> Receipt:
+    lists = {"inputs": tuple(told["inputs"]), "outputs": tuple((name, sha) for name, sha in told["outputs"])}
+    return Receipt(**{**told, **lists})
+
+
+def _told(path: ObjectPath, content: bytes) -> dict[str, Any]:
+    try:
+        return open_json(content)
+    except ValueError as error:
+        raise _no_receipt(path) from error
+
+
+def _no_receipt(path: ObjectPath) -> StoreError:
+    step = "remove this object, or let vsat repair do so: what it stood for is done again"
+    return StoreError("this is no receipt of vsat's", place=str(path), next_step=step)

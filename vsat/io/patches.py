@@ -6,7 +6,6 @@ objects or none, and the next run completes them to the same bytes.
 Axes: n patches, t looks (padded to the part's longest), b bands, y, x.
 """
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -19,6 +18,7 @@ from vsat.errors import InputError, StoreError
 from vsat.hls import BANDS, FILL, FMASK_FILL, SCALE, SENSORS
 from vsat.io import shard
 from vsat.io.durable import sha256_of, sha256_of_parts, unwritable, write_file
+from vsat.io.sealed import open_json, sealed_json
 from vsat.io.zarr_json import Json, group_json, sharded_json, to_bytes, whole_array
 
 MANIFEST = "patches.json"
@@ -155,7 +155,7 @@ def finish_store(out: Path, parts: Sequence[Json], about: Json) -> None:
         parts: per part `patches`, and `objects`: {path relative to `out`: sha256}.
         about: options, strata, statistics: what the store is.
     """
-    _put(out, out / MANIFEST, [to_bytes({"version": VERSION, "parts": list(parts)} | about)])
+    _put(out, out / MANIFEST, [sealed_json({"version": VERSION, "parts": list(parts)} | about)])
 
 
 def read_manifest(out: Path) -> Json:
@@ -167,14 +167,16 @@ def read_manifest(out: Path) -> Json:
     """
     path = out / MANIFEST
     try:
-        found: Json = json.loads(path.read_bytes())
+        found: Json = open_json(path.read_bytes())
         version = int(found["version"])
     except FileNotFoundError:
         raise InputError(
             "there is no patch store", place=str(out), next_step="draw one: vsat sample REGION --out FOLDER"
         ) from None
     except (OSError, ValueError, KeyError, TypeError) as error:
-        step = "run vsat sample again with the same options: it writes the manifest anew"
+        step = (
+            "vsat repair REGION --patches FOLDER draws it again; or remove it and run vsat sample with the same options"
+        )
         raise StoreError(f"the manifest cannot be read: {error}", place=str(path), next_step=step) from error
     if version > VERSION:
         step = "install the vsat that wrote it, or a newer one"

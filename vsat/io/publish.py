@@ -325,6 +325,15 @@ def _locked(folder: Path, wait: int = 0) -> Iterator[None]:
         os.close(handle)
 
 
+def is_being_written(aside: Path) -> bool:
+    """True if a living writer holds this folder."""
+    try:
+        with _locked(aside, fcntl.LOCK_NB):
+            return False
+    except BlockingIOError:
+        return True
+
+
 def _swap(aside: Path, folder: Path) -> None:
     """`aside` takes the place of `folder` in one step, and what was there before that of `aside`."""
     sync_folder(aside)

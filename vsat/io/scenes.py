@@ -23,14 +23,14 @@ from vsat.errors import StoreError
 from vsat.hls import SceneKey
 from vsat.io import shard
 from vsat.io.durable import PARTIAL, sha256_of, sha256_of_parts, sync_folder, unwritable, write_file
-from vsat.io.layout import check_grid, cubes_folder, ensure_store, object_path, shard_layout, store_folder
+from vsat.io.layout import check_grid, cubes_folder, ensure_store, object_path, shard_layout, store_files, store_folder
 from vsat.io.ledger import Ledger, Receipt
 from vsat.objects import ABSENT, AT_ONCE, ObjectPath, StorePath
 
 Int16 = NDArray[np.int16]
 UInt8 = NDArray[np.uint8]
 Read = TypeVar("Read")
-KIND = "scene"
+KIND, CUBE = "scene", "cube"
 NEXT = ".next"
 
 
@@ -71,10 +71,19 @@ def write_scene(
         raise unwritable(error, str(key), store_folder(home, key.tile, key.day.year)) from error
 
 
+def list_store(home: StorePath, ledger: Ledger, grid: TileGrid, year: int) -> None:
+    """The ledger lists the files of the year's group that are no scenes: metadata and coordinates. Repeating is harmless."""
+    key, folder = f"{grid.tile}/{year}", store_folder(home, grid.tile, year)
+    if ledger.get(CUBE, key) is None:
+        names = [name for name, _ in store_files(grid, year)]
+        outputs = tuple(((folder / name).relative_to(home).as_posix(), sha256_of(folder / name)) for name in names)
+        ledger.record(Receipt(CUBE, key, "done", (), "", outputs))
+
+
 def settle(home: StorePath, outputs: Sequence[tuple[str, str]]) -> None:
     """Objects that waited for their receipt take their place. Call after `Ledger.record`; repeating is harmless."""
     for path, digest in outputs:
-        waiting = _waiting(home / path, digest)
+        waiting = waiting_for(home / path, digest)
         if waiting.is_file():
             _move(waiting, home / path)
 
@@ -87,7 +96,7 @@ def sweep(home: StorePath, ledger: Ledger) -> int:
     Returns:
         Number of leftovers.
     """
-    committed = {_waiting(home / path, sha) for receipt in ledger.all(KIND) for path, sha in receipt.outputs}
+    committed = {waiting_for(home / path, sha) for receipt in ledger.all(KIND) for path, sha in receipt.outputs}
     leftovers = sorted([*cubes_folder(home).rglob(f"*{PARTIAL}"), *cubes_folder(home).rglob(f"*{NEXT}")])
     for path in leftovers:
         if path in committed:
@@ -209,7 +218,7 @@ def _write_object(
         parts = list(shard.encode(layout, array_byx))
         digest = sha256_of_parts(parts)
         if not _is_first(path, parts) and digest != sha256_of(path):
-            write_file(_waiting(path, digest), parts)
+            write_file(waiting_for(path, digest), parts)
     return path.relative_to(home).as_posix(), digest
 
 
@@ -266,11 +275,12 @@ def _committed(home: StorePath, keys: Sequence[SceneKey], array: str) -> dict[St
     wanted = {object_path(home, key, array): key for key in keys}
     with Ledger(ledger_path(home)) as ledger:
         receipts = [ledger.get(KIND, str(wanted[path])) for path in map(_final, waiting) if path in wanted]
-    listed = {_waiting(home / path, digest) for receipt in receipts if receipt for path, digest in receipt.outputs}
+    listed = {waiting_for(home / path, digest) for receipt in receipts if receipt for path, digest in receipt.outputs}
     return {_final(path): path for path in waiting & listed}
 
 
-def _waiting(path: StorePath, digest: str) -> StorePath:
+def waiting_for(path: StorePath, digest: str) -> StorePath:
+    """Where a revised object of this checksum waits for its place."""
     return path.with_name(f"{path.name}.{digest}{NEXT}")
 
 

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import groupby
 from pathlib import Path
@@ -107,18 +107,28 @@ def _write_catalogue(root: StorePath, region: str, folders: Sequence[StorePath])
         for pattern in (f"*{PARTIAL}", f"*/*.json.*{PARTIAL}", f"*/{ITEMS_TABLE}.*{PARTIAL}"):  # of a killed writer
             for left in root.glob(pattern):
                 left.unlink(missing_ok=True)
+    for path, content in catalogue_files(root, region, folders):
+        write_file(path, [content])
+
+
+def catalogue_files(root: StorePath, region: str, folders: Sequence[StorePath]) -> Iterator[tuple[StorePath, bytes]]:
+    """Place and content of every file of the catalogue below `root`, `images/catalog.json` last. Arguments as above.
+
+    Raises:
+        StoreError: an image's item cannot be read.
+    """
     tiles = []
     for tile, members in groupby(sorted(folders), key=lambda folder: folder.parent.name):
         items = _read_items([folder / f"{folder.name}.json" for folder in members])
-        write_file(root / tile / ITEMS_TABLE, [items_table(items)])
-        write_file(root / tile / "collection.json", [_dumped(_collection(region, tile, items))])
+        yield root / tile / ITEMS_TABLE, items_table(items)
+        yield root / tile / "collection.json", _dumped(_collection(region, tile, items))
         tiles.append(tile)
     catalogue = {
         "type": "Catalog", "stac_version": STAC_VERSION, "id": f"vsat-{region}", "title": f"Virtual images of {region}",
         "description": f"Cloud-free reflectance with its uncertainty for region {region}.",
         "links": [_link("root", "catalog.json"), *(_link("child", f"{tile}/collection.json") for tile in tiles)],
     }  # fmt: skip
-    write_file(root / "catalog.json", [_dumped(catalogue)])
+    yield root / "catalog.json", _dumped(catalogue)
 
 
 def _read_items(paths: Sequence[StorePath]) -> list[dict[str, Any]]:

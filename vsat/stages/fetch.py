@@ -30,7 +30,7 @@ from vsat.io.durable import size_of
 from vsat.io.layout import check_grid, store_folder
 from vsat.io.ledger import Fact, Ledger, Receipt, lease
 from vsat.io.reader import Scene, read_granule
-from vsat.io.scenes import KIND, done_scenes, ledger_path, settle, sweep, write_scene
+from vsat.io.scenes import KIND, done_scenes, ledger_path, list_store, settle, sweep, write_scene
 from vsat.objects import StorePath, existing, place_of
 from vsat.settings import Settings
 from vsat.stages.pool import Progress, run_jobs
@@ -196,6 +196,20 @@ def plan_fetch(region: Region, endpoint: Endpoint, start: date, end: date) -> Fe
     return replace(plan, lost_tiles=tuple(lost))
 
 
+def jobs_for(region: Region, endpoint: Endpoint, keys: Sequence[SceneKey]) -> list[FetchJob]:
+    """Jobs for these scenes, whether the cube has them or not; those that the catalogue does not have are left out.
+
+    Raises:
+        CatalogueDown: no complete answer.
+    """
+    grids, made = {grid.tile: grid for grid in region.grids()}, list[FetchJob]()
+    for tile, day in sorted({(key.tile, key.day) for key in keys if key.tile in grids}):
+        found = search(endpoint, grids[tile], day, day, max_cover=region.cloud.max_cover)
+        wanted = {str(key) for key in keys}
+        made += [job for job in _jobs(region, endpoint, grids[tile], found) if job.key in wanted]
+    return made
+
+
 def fetch_one(job: FetchJob) -> Receipt:
     """The scene is in the cube and in the ledger; or its failure is in the ledger, and an older scene stays.
 
@@ -221,6 +235,7 @@ def fetch_one(job: FetchJob) -> Receipt:
     with Ledger(ledger_path(home)) as ledger:
         if ledger.get(FAILED, job.key):
             ledger.delete(FAILED, job.key)
+        list_store(home, ledger, job.grid, SceneKey.from_string(job.key).day.year)
         ledger.record(receipt)
     settle(home, outputs)
     log.info("scene %s: %d granules, %.0f %% clear", job.key, len(inputs), 100 * float(receipt.facts["clear"] or 0))

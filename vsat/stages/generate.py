@@ -19,7 +19,9 @@ from vsat.config import Region
 from vsat.core.grid import TileGrid
 from vsat.errors import ReadError, StoreError
 from vsat.hls import SceneKey
+from vsat.io.durable import sha256_of
 from vsat.io.images import KIND, folder_of, version_of
+from vsat.io.items_table import ITEMS_TABLE
 from vsat.io.ledger import Fact, Ledger, Receipt, lease
 from vsat.io.publish import FIRST_VERSION, publish
 from vsat.io.scenes import done_scenes, ledger_path
@@ -28,7 +30,7 @@ from vsat.methods import ANYDATE
 from vsat.objects import StorePath, existing, place_of
 from vsat.settings import Settings
 from vsat.stages.compose import Context, compose
-from vsat.stages.map_page import write_map
+from vsat.stages.map_page import MAP, write_map
 from vsat.stages.models import make_room, weights_of
 from vsat.stages.pool import Progress, run_jobs
 from vsat.stages.promotion import method_of, read_pointer
@@ -36,6 +38,8 @@ from vsat.stages.promotion import method_of, read_pointer
 log = logging.getLogger(__name__)
 
 FAILED = "image-failed"
+CATALOGUE = "catalogue"
+TILE_FILES = (ITEMS_TABLE, "collection.json")
 RECIPE = 2  # counts up when the same scenes shall give other bytes
 MOST_DATES = 4  # a job keeps that many dates of a whole tile in memory, .44 GB each
 CATALOGUE_TURN_S = 600.0
@@ -175,7 +179,7 @@ def plan_generate(
             scenes = {SceneKey.from_string(receipt.key): receipt for receipt in done_scenes(ledger, grid.tile)}
             dates = [when for when in region.dates(min(end, day), (key.day for key in scenes)) if when >= start]
             for month, group in groupby(dates, key=lambda when: when.replace(day=1)):
-                context = _context(region, scenes.values(), month, day)
+                context = context_of(region, scenes.values(), month, day)
                 plan = _added(plan, region, grid, context, list(group), day, ledger, wish)
     return plan
 
@@ -229,15 +233,7 @@ def finish_generate(region: Region, day: date, plan: GeneratePlan, receipts: Ite
     Raises:
         StoreError: the catalogue cannot be written, or another run writes it for ten minutes.
     """
-    # one at a time, from the ledger to the files: else the slower of two runs leaves out what the faster has listed
-    with lease(region.home, "catalogue", wait_s=CATALOGUE_TURN_S), Ledger(ledger_path(region.home)) as ledger:
-        images = ledger.all(KIND)
-        folders = {receipt.key: folder_of(region.home, receipt) for receipt in images}
-        there = existing(folder / f"{folder.name}.json" for folder in folders.values())
-        lost = tuple(key for key, folder in folders.items() if folder / f"{folder.name}.json" not in there)
-        write_catalogue(region.home, region.name, [folder for key, folder in folders.items() if key not in lost])
-        shown = [(folders[one.key], str(one.facts["status"])) for one in images if one.key not in lost]
-        write_map(region.home, region.name, shown)
+    lost = list_images(region)
     if lost:
         log.warning("%d images are in the ledger but not on the disk: generate their dates again", len(lost))
     done = sorted(receipts, key=lambda receipt: receipt.key)
@@ -250,6 +246,38 @@ def finish_generate(region: Region, day: date, plan: GeneratePlan, receipts: Ite
         plan.without_context,
         lost,
     )
+
+
+def list_images(region: Region) -> tuple[str, ...]:
+    """The STAC catalogue and the map list every image that is there; keys of those that are lost come back.
+
+    Raises:
+        StoreError: as `finish_generate`.
+    """
+    # one at a time, from the ledger to the files: else the slower of two runs leaves out what the faster has listed
+    with lease(region.home, "catalogue", wait_s=CATALOGUE_TURN_S), Ledger(ledger_path(region.home)) as ledger:
+        images = ledger.all(KIND)
+        folders = {receipt.key: folder_of(region.home, receipt) for receipt in images}
+        there = existing(folder / f"{folder.name}.json" for folder in folders.values())
+        lost = tuple(key for key, folder in folders.items() if folder / f"{folder.name}.json" not in there)
+        shown = [(folders[one.key], str(one.facts["status"])) for one in images if one.key not in lost]
+        write_catalogue(region.home, region.name, [folder for folder, _ in shown])
+        write_map(region.home, region.name, shown)
+        ledger.record(catalogue_receipt(region.home, shown))
+    return lost
+
+
+def catalogue_receipt(home: StorePath, shown: Sequence[tuple[StorePath, str]]) -> Receipt:
+    """The checksums of the catalogue's files as they are now, and which images (folder, status) they list."""
+    names = [f"images/{tile}/{name}" for tile in sorted({one.parent.name for one, _ in shown}) for name in TILE_FILES]
+    outputs = tuple((name, sha256_of(home / name)) for name in (*names, "images/catalog.json", f"images/{MAP}"))
+    return Receipt(CATALOGUE, "images", "done", (), catalogue_signature(home, shown), outputs)
+
+
+def catalogue_signature(home: StorePath, shown: Sequence[tuple[StorePath, str]]) -> str:
+    """sha256 over which images (folder, status) a catalogue lists."""
+    told = json.dumps(sorted((folder.relative_to(home).as_posix(), status) for folder, status in shown))
+    return hashlib.sha256(told.encode()).hexdigest()
 
 
 def final_from(region: Region, when: date) -> date:
@@ -277,14 +305,14 @@ def _added(
         receipt = ledger.get(KIND, f"{grid.tile}/{when}")
         method = wish.method or str((receipt and receipt.facts.get("method")) or region.method)
         checkpoint = _checkpoint(receipt, _status(region, when, day), method, wish)
-        own, filler = region.model_copy(update={"method": method}), _with(region, method, checkpoint)
-        job = _wanted(region.home, receipt, _date_job(own, grid, context, when, day, filler), wish)
+        own, filler = region.model_copy(update={"method": method}), with_checkpoint(region, method, checkpoint)
+        job = _wanted(region.home, receipt, date_job(own, grid, context, when, day, filler), wish)
         if job:
             wanted.setdefault((method, checkpoint), []).append(job)
     cloud, scenes = region.cloud, tuple((receipt.key, receipt.inputs) for receipt in context)
     jobs = [
         GenerateJob(
-            str(region.home), grid, _with(region, method, checkpoint), region.bands, cloud.adjacent, cloud.snow, scenes,
+            str(region.home), grid, with_checkpoint(region, method, checkpoint), region.bands, cloud.adjacent, cloud.snow, scenes,
             tuple(some[at : at + MOST_DATES]), _asked(region, method, checkpoint, wish),
         )
         for (method, checkpoint), some in wanted.items()
@@ -302,7 +330,7 @@ def _checkpoint(receipt: Receipt | None, status: str, method: str, wish: Wish) -
     return wish.checkpoint
 
 
-def _with(region: Region, method: str, checkpoint: str) -> str:
+def with_checkpoint(region: Region, method: str, checkpoint: str) -> str:
     """The method with the checkpoint put in, where it is plain anydate."""
     return method_of(region.home, checkpoint) if method == ANYDATE else method
 
@@ -318,7 +346,7 @@ def context_span(region: Region, month: date, day: date) -> tuple[date, date]:
     return month - timedelta(region.context_days), min(final_from(region, month), day)
 
 
-def _context(region: Region, scenes: Iterable[Receipt], month: date, day: date) -> list[Receipt]:
+def context_of(region: Region, scenes: Iterable[Receipt], month: date, day: date) -> list[Receipt]:
     """The scenes that images of a month rest on as of `day`, in order of day and sensor."""
     first, last = context_span(region, month, day)
     keyed = sorted((SceneKey.from_string(receipt.key), receipt) for receipt in scenes)
@@ -329,10 +357,8 @@ def _status(region: Region, when: date, day: date) -> Literal["provisional", "fi
     return "final" if day >= final_from(region, when) else "provisional"
 
 
-def _date_job(
-    region: Region, grid: TileGrid, context: Sequence[Receipt], when: date, day: date, filler: str
-) -> DateJob:
-    """`filler` is the region's method with its checkpoint put in."""
+def date_job(region: Region, grid: TileGrid, context: Sequence[Receipt], when: date, day: date, filler: str) -> DateJob:
+    """What a date's image as of `day` would be; `filler` is the region's method with its checkpoint put in."""
     last, status = final_from(region, when), _status(region, when, day)
     asof = last if status == "final" else SceneKey.from_string(context[-1].key).day
     decisive = [

@@ -41,7 +41,21 @@ def write_map(home: StorePath, region: str, images: Sequence[tuple[StorePath, st
     Raises:
         StoreError: the newest item of a tile cannot be read, or the disk is full.
     """
-    path = home / "images" / MAP
+    path, page = home / "images" / MAP, map_page(region, images)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_file(path, [page])
+    except OSError as error:
+        raise unwritable(error, path.name, path) from error
+    return path
+
+
+def map_page(region: str, images: Sequence[tuple[StorePath, str]]) -> bytes:
+    """The page's content; equal images give equal bytes. Arguments as above.
+
+    Raises:
+        StoreError: the newest item of a tile cannot be read.
+    """
     by_tile = {tile: list(group) for tile, group in groupby(sorted(images, key=_place), lambda one: _place(one)[0])}
     newest = {tile: group[-1][0] for tile, group in by_tile.items()}
     placed = _placed({tile: (folder, read_item(folder / f"{folder.name}.json")) for tile, folder in newest.items()})
@@ -53,12 +67,7 @@ def write_map(home: StorePath, region: str, images: Sequence[tuple[StorePath, st
         "map.html", region=region, placed=placed, tiles=sorted(by_tile), count=len(images), width=MAP_PX,
         height=max((one.y + one.height for one in placed), default=0.0), dates=sorted(dates.items(), reverse=True)[:SHOWN],
     )  # fmt: skip
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_file(path, [page.encode()])
-    except OSError as error:
-        raise unwritable(error, path.name, path) from error
-    return path
+    return page.encode()
 
 
 def _place(image: tuple[StorePath, str]) -> tuple[str, str]:

@@ -8,6 +8,7 @@ from typing import Any
 from shapely.geometry import box, mapping
 
 from vsat.hls import BANDS, COMMON_NAMES, RESOLUTION_M, WAVELENGTH_UM
+from vsat.io.sealed import sealed_json
 from vsat.stages.card import CARD, CARD_JSON
 
 MODEL_ITEM = "item.json"
@@ -35,8 +36,7 @@ ASSETS: tuple[tuple[str, str, list[str], str, str], ...] = (
 
 def write_model_item(folder: Path, name: str) -> None:
     """`item.json` describes the checkpoint in the folder, whose other files are all there."""
-    text = json.dumps(model_item(folder, name), indent=1, sort_keys=True, allow_nan=False)
-    (folder / MODEL_ITEM).write_text(text + "\n", "utf-8")
+    (folder / MODEL_ITEM).write_bytes(sealed_json(model_item(folder, name)))
 
 
 def model_item(folder: Path, name: str) -> dict[str, Any]:

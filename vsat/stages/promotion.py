@@ -6,21 +6,23 @@
 Without the file it is the checkpoint that comes with the package, by the name anydate.
 """
 
-import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import date
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from vsat.errors import InputError, StoreError
 from vsat.io.durable import make_folder, unwritable, write_file
-from vsat.io.ledger import lease
+from vsat.io.ledger import Ledger, Receipt, lease
+from vsat.io.scenes import ledger_path
+from vsat.io.sealed import open_json, sealed_json
 from vsat.methods import ANYDATE
 from vsat.objects import ObjectPath, StorePath
 from vsat.stages.models import WEIGHTS
 
 FOLDER, POINTER = "models", "current.json"
+KIND = "model-choice"
 TURN_S = 60.0
 
 
@@ -63,7 +65,7 @@ def read_pointer(home: StorePath) -> Pointer:
         return Pointer()
     path = home / FOLDER / POINTER
     try:
-        told: dict[str, Any] = json.loads(path.read_text("utf-8"))
+        told = open_json(path.read_bytes())
         return Pointer(str(told["current"]), tuple(Change(**change) for change in told["history"]))
     except FileNotFoundError:
         return Pointer()
@@ -136,12 +138,25 @@ def folder_of_models(home: StorePath) -> Path:
     return home / FOLDER
 
 
+def restore_pointer(home: Path) -> bool:
+    """The pointer is what the ledger says that it was; False where the ledger does not know."""
+    with Ledger(ledger_path(home)) as ledger:
+        known = ledger.get(KIND, POINTER)
+    if known is None:
+        return False
+    make_folder(home / FOLDER)
+    write_file(home / FOLDER / POINTER, [str(known.facts["text"]).encode()])
+    return True
+
+
 def _moved(home: Path, name: str, history: Sequence[Change]) -> Pointer:
     path = home / FOLDER / POINTER
-    text = json.dumps({"current": name, "history": [asdict(change) for change in history]}, indent=1)
+    content = sealed_json({"current": name, "history": [asdict(change) for change in history]})
     make_folder(path.parent)
+    with Ledger(ledger_path(home)) as ledger:  # first: what a repair brings back is then at least as new as the file
+        ledger.record(Receipt(KIND, POINTER, "done", facts={"text": content.decode()}))
     try:
-        write_file(path, [text.encode(), b"\n"])
+        write_file(path, [content])
     except OSError as error:
         raise unwritable(error, "the choice of the checkpoint", path) from error
     return Pointer(name, tuple(history))

@@ -5,7 +5,6 @@ Axes: b bands, y, x pixels.
 
 import base64
 import io
-import json
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -24,6 +23,7 @@ from vsat.io.layout import store_folder, stored_grid
 from vsat.io.ledger import Ledger, Receipt
 from vsat.io.publish import VirtualImage, read_image
 from vsat.io.scenes import done_scenes, ledger_path, read_scenes
+from vsat.io.sealed import open_json, sealed_json, sealed_page
 from vsat.objects import StorePath
 from vsat.stages.fetch import FetchReport
 from vsat.stages.generate import GenerateReport
@@ -116,8 +116,8 @@ def write_report(region: Region, report: RunReport) -> StorePath:
     path = region.home / "reports" / f"{report.verb}-{report.day}.md"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_file(path.with_suffix(".json"), [json.dumps(_told_plain(report), indent=1, sort_keys=True).encode()])
-        write_file(path, [markdown(region, report).encode()])
+        write_file(path.with_suffix(".json"), [sealed_json(_told_plain(report))])
+        write_file(path, [sealed_page(markdown(region, report))])
     except OSError as error:
         raise unwritable(error, path.name, path) from error
     return path
@@ -142,7 +142,7 @@ def last_report(region: Region, verb: str) -> dict[str, Any] | None:
         return None
     path = region.home / "reports" / found.name
     try:
-        told: dict[str, Any] = json.loads(path.read_bytes())
+        told = open_json(path.read_bytes())
     except (OSError, ValueError) as error:
         step = f"remove it; the next {verb} writes one"
         raise StoreError("a report cannot be read", place=str(path), next_step=step) from error

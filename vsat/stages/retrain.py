@@ -9,7 +9,6 @@ Checkpoints are never taken away. Both are judged on the same hidden values of t
 has read; better means a lower MAE and a lower CRPS in every protocol.
 """
 
-import json
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -20,12 +19,13 @@ from typing import Any
 import numpy as np
 
 from vsat.config import Region
-from vsat.core.splits import SplitDesign
 from vsat.core.sums import finish
+from vsat.errors import StoreError
 from vsat.io.durable import make_folder, write_file
 from vsat.io.ledger import lease
 from vsat.io.patch_reader import PatchStore
 from vsat.io.patches import MANIFEST, read_manifest
+from vsat.io.sealed import open_json, sealed_json
 from vsat.methods import ANYDATE
 from vsat.model.options import TrainOptions
 from vsat.settings import Settings
@@ -33,7 +33,7 @@ from vsat.stages.evaluate import Fill, evaluate_one, plan_evaluate
 from vsat.stages.models import model_of
 from vsat.stages.pool import Progress, run_in_threads
 from vsat.stages.promotion import folder_of_models, method_of, promote, read_pointer
-from vsat.stages.sample import SampleOptions, sample
+from vsat.stages.sample import SampleOptions, options_of, sample
 from vsat.stages.scores import headlines
 from vsat.stages.sources import Source, patch_source
 from vsat.stages.tally import Key, Tally, Unit
@@ -189,8 +189,8 @@ def retrain(
             sample([region], store, options.sample or _drawn_with(store), workers=workers)
             _held_out(store, options.seed)  # without test patches nothing could be judged: said before, not after
             make_folder(out)
-            write_file(out / BEGUN, [json.dumps({"init": read_pointer(region.home).current}).encode()])
-        init = str(json.loads((out / BEGUN).read_text("utf-8"))["init"])
+            write_file(out / BEGUN, [sealed_json({"init": read_pointer(region.home).current})])
+        init = str(_opened(out / BEGUN)["init"])
         plan = TrainPlan(
             prior=True,
             patches=(store,),
@@ -202,7 +202,7 @@ def retrain(
         report = _judged(region, day, init, store, options, workers, progress)
         if report.promoted:
             promote(region.home, report.name, day, reason=report.reason)
-        write_file(out / REPORT, [json.dumps(asdict(report), indent=1).encode(), b"\n"])
+        write_file(out / REPORT, [sealed_json(asdict(report))])
     log.info("%s: %s", region.name, report.outcome)
     return report
 
@@ -296,13 +296,7 @@ def _drawn_with(store: Path) -> SampleOptions:
     """The options that the store was drawn with, or the usual ones where there is none."""
     if not (store / MANIFEST).exists():
         return SampleOptions()
-    told: dict[str, Any] = read_manifest(store)["options"]
-    static = tuple((name, Path(path)) for name, path in told["static"])
-    return SampleOptions(**_tuples(told) | {"split": SplitDesign(**_tuples(told["split"])), "static": static})
-
-
-def _tuples(plain: dict[str, Any]) -> dict[str, Any]:
-    return {name: tuple(value) if isinstance(value, list) else value for name, value in plain.items()}
+    return options_of(read_manifest(store)["options"])
 
 
 def _source(region: Region, name: str) -> str:
@@ -311,9 +305,17 @@ def _source(region: Region, name: str) -> str:
 
 
 def _read(path: Path) -> RetrainReport:
-    told = json.loads(path.read_text("utf-8"))
+    told = _opened(path)
     compared = tuple(Compared(**one) for one in told.pop("compared"))
     return RetrainReport(**told | {"compared": compared, "notes": tuple(told["notes"])})
+
+
+def _opened(path: Path) -> dict[str, Any]:
+    try:
+        return open_json(path.read_bytes())
+    except ValueError as error:
+        step = f"remove the folder {path.parent.name} and retrain on another day"
+        raise StoreError(f"it cannot be used: {error}", place=str(path), next_step=step) from error
 
 
 def _interval(one: Compared) -> str:

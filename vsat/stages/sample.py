@@ -145,6 +145,16 @@ def sample(
         return finish_sample(out, options, plan, receipts)
 
 
+def options_of(told: Json) -> SampleOptions:
+    """The options of a manifest, as `SampleOptions.plain` wrote them."""
+    static = tuple((name, Path(path)) for name, path in told["static"])
+    return SampleOptions(**_tuples(told) | {"split": SplitDesign(**_tuples(told["split"])), "static": static})
+
+
+def _tuples(plain: Json) -> Json:
+    return {name: tuple(value) if isinstance(value, list) else value for name, value in plain.items()}
+
+
 def plan_survey(regions: Sequence[Region], out: Path, options: SampleOptions) -> list[SurveyJob]:
     """One job for every tile that has scenes; touches no pixel.
 
@@ -195,7 +205,7 @@ def record(out: Path, options: SampleOptions, plan: SamplePlan, receipts: Iterab
     done = sorted(receipts, key=lambda receipt: receipt.key)
     manifest = read_manifest(out) if plan.part else {"parts": [], "draws": [], "windows": []}
     if plan.mending:
-        manifest = _mended(out, manifest, done)
+        manifest = list_mended(out, manifest, done)
     if plan.draw is None or plan.layout is None:
         return
     done = [receipt for receipt in done if receipt.key.startswith(f"{plan.part:04d}/")]
@@ -269,8 +279,8 @@ def _job(
     return shard_job(out, part, layout, number, signature, places, patches)
 
 
-def _mended(out: Path, manifest: Json, receipts: Sequence[Receipt]) -> Json:
-    """The manifest with the objects of shards that were written again: other bytes, where a scene has been revised."""
+def list_mended(out: Path, manifest: Json, receipts: Sequence[Receipt]) -> Json:
+    """The manifest lists the objects of shards that were written again: other bytes, where a scene has been revised."""
     for receipt in receipts:
         part = int(receipt.key.split("/")[0])
         if part < len(manifest["parts"]):

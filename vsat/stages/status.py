@@ -1,33 +1,18 @@
-"""What a region's ledger says, whether the store agrees with it, and what there is to do."""
+"""What a region's ledger says, and what there is to do."""
 
 from collections import Counter
-from dataclasses import dataclass
 from datetime import date
 from typing import Any
 
 from vsat.config import Region
 from vsat.errors import NoScenes
-from vsat.io.durable import PARTIAL, sha256_of, size_of
 from vsat.io.images import KIND as IMAGE
-from vsat.io.layout import ARRAYS
 from vsat.io.ledger import Ledger, Receipt
 from vsat.io.scenes import KIND as SCENE
 from vsat.io.scenes import ledger_path
-from vsat.objects import ObjectPath, StorePath
 from vsat.stages.fetch import FAILED, open_endpoint, plan_fetch
 from vsat.stages.generate import plan_generate
 from vsat.stages.nightly import up_to
-
-SCENE_OBJECTS = "c.*"  # the chunk objects of a Zarr array, beside its zarr.json
-
-
-@dataclass(frozen=True)
-class VerifyReport:
-    """Objects that the ledger lists, their bytes, and one line for each that is missing, altered or nobody's."""
-
-    objects: int
-    bytes: int
-    problems: tuple[str, ...]
 
 
 def region_status(region: Region) -> dict[str, Any]:
@@ -79,28 +64,6 @@ def planned(region: Region, start: date, end: date, day: date) -> dict[str, Any]
     }
 
 
-def verify(region: Region) -> VerifyReport:
-    """Every object of the ledger is read and compared with its SHA-256; what the ledger does not know is listed too."""
-    scenes, images, _, _ = _listed(region)
-    receipts = [*scenes, *images]
-    problems: list[str] = []
-    known: set[StorePath] = set()
-    size = 0
-    for receipt in receipts:
-        for name, digest in receipt.outputs:
-            path = region.home / name
-            known.add(path)
-            try:
-                found = sha256_of(path)
-                size += size_of(path)
-            except FileNotFoundError:
-                problems.append(f"missing: {name} ({receipt.kind} {receipt.key})")
-                continue
-            if found != digest:
-                problems.append(f"altered: {name} ({receipt.kind} {receipt.key})")
-    return VerifyReport(len(known), size, (*problems, *_strangers(region.home, known)))
-
-
 def _listed(region: Region) -> tuple[list[Receipt], list[Receipt], list[Receipt], date | None]:
     """Scenes, images, failed scenes, watermark. Looking at a region that was never worked on makes no ledger."""
     path = ledger_path(region.home)
@@ -113,15 +76,3 @@ def _listed(region: Region) -> tuple[list[Receipt], list[Receipt], list[Receipt]
 
 def _day(receipt: Receipt) -> str:
     return receipt.key.split("/")[1]
-
-
-def _strangers(home: StorePath, known: set[StorePath]) -> list[str]:
-    """Scene objects and image files that no receipt lists, and leftovers of killed writers."""
-    objects = [path for array in ARRAYS for path in home.glob(f"cubes/*/*.zarr/{array}/{SCENE_OBJECTS}")]
-    # in a bucket the files of an image are one level below its item
-    found = [
-        *objects,
-        *(path for path in home.glob("images/*/*/**/*") if isinstance(path, ObjectPath) or path.is_file()),
-    ]
-    left = [path for path in home.rglob(f"*{PARTIAL}*") if path not in found]
-    return [f"nobody's: {path.relative_to(home)}" for path in sorted({*found, *left} - known)]

@@ -5,8 +5,7 @@ Axes: t looks, y, x; n candidates.
 
 import hashlib
 import json
-import zipfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from io import BytesIO
 from pathlib import Path
@@ -26,6 +25,7 @@ from vsat.io.scenes import done_scenes, ledger_path, read_scenes
 from vsat.io.static import read_static
 from vsat.objects import place_of
 
+_DIGEST_BYTES = 64
 BATCH = 8  # scenes in memory at once
 
 
@@ -185,24 +185,41 @@ _FIELDS = ("day_t", "sensor_t", "clear_tyx", "valid_tyx", "ndvi_tyx", "bright_ty
 def _store(job: SurveyJob, survey: Survey) -> None:
     arrays: dict[str, Any] = {name: getattr(survey, name) for name in _FIELDS}
     arrays |= {f"static_{name}": values for name, values in survey.static.items()}
-    buffer = BytesIO()
-    np.savez(buffer, signature=np.array(job.signature), **arrays)
+    content = packed_survey(arrays | {"signature": np.array(job.signature)})
     Path(job.path).parent.mkdir(parents=True, exist_ok=True)
     try:
-        write_file(Path(job.path), [buffer.getvalue()])
+        write_file(Path(job.path), [content])
     except OSError as error:
         step = "make room or give the right to write there, then run again"
         raise StoreError(f"it cannot be written: {error.strerror}", place=job.path, next_step=step) from error
 
 
+def packed_survey(arrays: Mapping[str, NDArray[Any]]) -> bytes:
+    """The content of a survey's file, its checksum the comment of the zip; equal arrays give equal bytes."""
+    buffer = BytesIO()
+    np.savez(buffer, **{name: arrays[name] for name in sorted(arrays)})  # type: ignore[arg-type]
+    body = buffer.getvalue()
+    return body[:-2] + _DIGEST_BYTES.to_bytes(2, "little") + hashlib.sha256(body).hexdigest().encode()
+
+
+def is_whole_survey(content: bytes) -> bool:
+    """True if it is what `packed_survey` made: a zip has bytes of its own that no checksum of its covers."""
+    body = content[: -_DIGEST_BYTES - 2] + bytes(2)
+    has_comment = content[-_DIGEST_BYTES - 2 : -_DIGEST_BYTES] == _DIGEST_BYTES.to_bytes(2, "little")
+    return has_comment and content[-_DIGEST_BYTES:] == hashlib.sha256(body).hexdigest().encode()
+
+
 def _stored(job: SurveyJob) -> Survey | None:
     """The survey in the job's file, if it is of this very job."""
     try:
-        with np.load(job.path, allow_pickle=False) as file:
+        content = Path(job.path).read_bytes()
+        if not is_whole_survey(content):  # cut short, or altered: it is made anew
+            return None
+        with np.load(BytesIO(content), allow_pickle=False) as file:
             if str(file["signature"]) != job.signature:
                 return None
             arrays = {name: file[name] for name in _FIELDS}
             static = {name: file[f"static_{name}"] for name, _ in job.static}
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile):  # absent, or cut short: it is made anew
+    except (OSError, ValueError, KeyError):  # absent, or of another recipe
         return None
     return Survey(job.cell_px, **arrays, static=static)
