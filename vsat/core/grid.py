@@ -123,18 +123,19 @@ def owner_mask(grid: TileGrid) -> NDArray[np.bool_]:
     """(y, x): True where the pixel's centre is owned by this tile, False where it belongs to one that overlaps."""
     # Blocks whose four corner pixels have one owner are not looked into: edges of ownership are nearly straight.
     rows, cols = (np.append(np.arange(0, size, _BLOCK_PX), size - 1) for size in grid.shape)
-    corner = _owned_pixels(grid, *np.meshgrid(rows, cols, indexing="ij"))
+    corner = owned_pixels(grid, *np.meshgrid(rows, cols, indexing="ij"))
     mask = np.empty(grid.shape, bool)
     for i, top in enumerate(rows[:-1]):
         for j, left in enumerate(cols[:-1]):
             window = slice(top, rows[i + 1] + 1), slice(left, cols[j + 1] + 1)
             block = corner[i : i + 2, j : j + 2]
             even = block.all() or not block.any()
-            mask[window] = block[0, 0] if even else _owned_pixels(grid, *np.mgrid[window])
+            mask[window] = block[0, 0] if even else owned_pixels(grid, *np.mgrid[window])
     return mask
 
 
-def _owned_pixels(grid: TileGrid, row: NDArray[np.int64], col: NDArray[np.int64]) -> NDArray[np.bool_]:
+def owned_pixels(grid: TileGrid, row: NDArray[np.int64], col: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Which of the pixels at `row` and `col`, of like shape, are owned by this tile."""
     x = np.asarray(grid.x0 + (col + 0.5) * grid.resolution_m, np.float64)
     y = np.asarray(grid.y0 - (row + 0.5) * grid.resolution_m, np.float64)
     owned: NDArray[np.bool_] = owners(*to_degrees(grid.epsg - 32600, x, y)) == grid.tile

@@ -4,9 +4,11 @@ No item is read to find them: the ledger's receipts name every file. Axes: t ima
 next, count), y, x; n single pixels.
 """
 
-from collections.abc import Sequence
+import hashlib
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
+from functools import cached_property
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +22,7 @@ from vsat.errors import InputError, StoreError
 from vsat.hls import BANDS, COMMON_NAMES, FILL, SCALE
 from vsat.io.cog import grid_of, read_window
 from vsat.io.cube import plain_slice
-from vsat.io.ledger import Ledger, Receipt
+from vsat.io.ledger import Fact, Ledger, Receipt
 from vsat.io.publish import BLOCK_PX, FIRST_VERSION, image_folder
 from vsat.io.scenes import ledger_path
 from vsat.objects import StorePath
@@ -39,21 +41,38 @@ class Published:
     """The newest version of a tile's image of one date.
 
     Attributes:
-        tile, day, version: which one.
-        status: provisional or final.
-        files: its GeoTIFFs by asset: red, red_sd, qa, age, src.
+        tile, day, name, status: as published; status is provisional or final.
+        objects: its files by name, with their SHA-256, the item among them.
+        facts: the receipt's.
     """
 
     tile: str
     day: date
-    version: int
+    name: str
     status: str
-    files: dict[str, StorePath]
+    objects: Mapping[str, tuple[StorePath, str]]
+    facts: Mapping[str, Fact]
+
+    @cached_property
+    def files(self) -> dict[str, StorePath]:
+        """Its GeoTIFFs by asset: red, red_sd, qa, age, src."""
+        own = f"{self.name}."
+        return {
+            file.removeprefix(own).removesuffix(".tif"): path
+            for file, (path, _) in self.objects.items()
+            if file.endswith(".tif")
+        }
 
     @property
     def bands(self) -> tuple[str, ...]:
         """Its bands, by the names and in the order of hls.BANDS."""
         return tuple(band for band in BANDS if COMMON_NAMES[band] in self.files)
+
+    @cached_property
+    def digest(self) -> str:
+        """Changes with any of its files."""
+        own = sorted((file, digest) for file, (_, digest) in self.objects.items())
+        return hashlib.sha256(repr(own).encode()).hexdigest()[:32]
 
 
 def folder_of(home: StorePath, receipt: Receipt) -> StorePath:
@@ -76,7 +95,7 @@ def published(home: StorePath, tile: str = "") -> list[Published]:
         return []
     with Ledger(ledger_path(home)) as ledger:
         receipts = ledger.all(KIND, f"{tile}/" if tile else "")
-    return [_published(home, receipt) for receipt in receipts if receipt.status == "done"]
+    return [as_published(home, receipt) for receipt in receipts if receipt.status == "done"]
 
 
 def tile_images(region: Region, tile: str | None = None) -> list[Published]:
@@ -211,7 +230,7 @@ def open_images(region: Region, tile: str | None = None) -> "xr.Dataset":
         coords={
             "time": np.array([one.day for one in images], "datetime64[ns]"),
             "status": ("time", [one.status for one in images]),
-            "image": ("time", [one.files["qa"].name.removesuffix(".qa.tif") for one in images]),
+            "image": ("time", [one.name for one in images]),
             "band": list(bands), "look": list(LOOKS),
             "y": ("y", grid.y0 - grid.resolution_m * (np.arange(grid.height) + 0.5), {"units": "m"}),
             "x": ("x", grid.x0 + grid.resolution_m * (np.arange(grid.width) + 0.5), {"units": "m"}),
@@ -226,15 +245,17 @@ def _origin(qa: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return np.where(qa & NO_VALUE, np.uint8(NONE), qa & np.uint8(ORIGIN_MASK)).astype(np.uint8)
 
 
-def _published(home: StorePath, receipt: Receipt) -> Published:
+def as_published(home: StorePath, receipt: Receipt) -> Published:
+    """The image that a receipt of one tells of."""
     tile, day = receipt.key.split("/")
-    folder = folder_of(home, receipt)
-    files = {}
-    for name, _ in receipt.outputs:  # of lower versions too
-        path = PurePosixPath(name)
-        if path.suffix == ".tif" and path.name.startswith(f"{folder.name}."):
-            files[path.name.removeprefix(f"{folder.name}.").removesuffix(".tif")] = home / name
-    return Published(tile, date.fromisoformat(day), version_of(receipt), str(receipt.facts.get("status", "")), files)
+    name = folder_of(home, receipt).name
+    own = {}
+    for output, digest in receipt.outputs:  # of lower versions too
+        file = PurePosixPath(output).name
+        if file.startswith(f"{name}."):
+            own[file] = home / output, digest
+    facts = dict(receipt.facts)
+    return Published(tile, date.fromisoformat(day), name, str(facts.get("status", "")), own, facts)
 
 
 def _lazy(layers: "_Layers") -> Any:

@@ -9,14 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import shapely
-from affine import Affine
 from numpy.typing import NDArray
-from rasterio.features import geometry_mask
 from shapely.geometry.base import BaseGeometry
 
 from vsat.core.area import area_of_geojson
-from vsat.core.grid import TileGrid, owner_mask
+from vsat.core.cover import Reach, inside, reach
+from vsat.core.grid import TileGrid
 from vsat.core.indices import INDICES, index, index_sd
 from vsat.core.means import mean_of
 from vsat.core.quality import NONE, unpack_qa
@@ -31,11 +29,11 @@ from vsat.stages.pool import Progress
 
 MOST_PLACES = 10_000
 FLAGS = ("extrapolated", "snow", "water", "change", "low")
-_EDGE_DEG = 0.01  # edges are straight in degrees
 _LON, _LAT, _NAMES = ("lon", "longitude", "x"), ("lat", "latitude", "y"), ("id", "name", "point")
 
 Row = Mapping[str, Any]
 Values = dict[str, tuple[NDArray[np.float32], NDArray[np.float32]]]
+Covered = tuple[Reach, NDArray[np.bool_]]
 
 
 @dataclass(frozen=True)
@@ -141,10 +139,11 @@ def area_table(
 ) -> tuple[list[Row], list[str]]:
     """A row per polygon and date: the mean over its pixels with its uncertainty; and the names of polygons without pixels.
 
-    A pixel counts where its centre lies in the polygon and its tile owns it. How far the errors of neighbouring pixels
-    go together is not known for an area, so both ends are given: `*_sd` as if all were one error (the mean of the
-    standard deviations: the largest that the mean's can be), `*_sd_independent` as if each were its own (the least
-    where errors go together at all). `*_p10` and `*_p90` are of the pixels' values; origins are shares of the pixels.
+    A pixel counts where its centre lies in the polygon; where tiles overlap, that of the tile that owns the place. How
+    far the errors of neighbouring pixels go together is not known for an area, so both ends are given: `*_sd` as if all
+    were one error (the mean of the standard deviations: the largest that the mean's can be), `*_sd_independent` as if
+    each were its own (the least where errors go together at all). `*_p10` and `*_p90` are of the pixels' values;
+    origins are shares of the pixels.
 
     Args:
         images: of one tile or several; a polygon over several is one row per date.
@@ -152,22 +151,21 @@ def area_table(
     """
     tiles = _by_tile(images)
     grids = {tile: image_grid(some[-1]) for tile, some in tiles.items()}
-    owned = {tile: owner_mask(grid) for tile, grid in grids.items()}
-    inside = [{tile: _pixels(area, grid, owned[tile]) for tile, grid in grids.items()} for area in areas]
+    covered = [_covered(area, grids) for area in areas]
     rows: dict[int, list[Row]] = {n: [] for n in range(len(areas))}
     done = 0
     for day, some in groupby(sorted(images, key=lambda one: (one.day, one.tile)), key=lambda one: one.day):
         these = list(some)
         for n, area in enumerate(areas):
-            parts = [(one, inside[n][one.tile]) for one in these if inside[n][one.tile][2].any()]
+            parts = [(one, *covered[n][one.tile]) for one in these if one.tile in covered[n]]
             if parts:
-                status = "final" if all(one.status == "final" for one, _ in parts) else "provisional"
-                told = _area_values([(one, grids[one.tile], *box) for one, box in parts], names)
+                status = "final" if all(one.status == "final" for one, _, _ in parts) else "provisional"
+                told = _area_values(parts, names)
                 rows[n].append({"polygon": area.name, "date": day, "status": status} | told)
         done += len(these)
         if progress:
             progress(done, len(images))
-    empty = [area.name for n, area in enumerate(areas) if not any(box[2].any() for box in inside[n].values())]
+    empty = [area.name for area, tiles in zip(areas, covered, strict=True) if not tiles]
     return [row for some in rows.values() for row in some], empty
 
 
@@ -234,35 +232,18 @@ def _point_values(
     return found
 
 
-def _pixels(area: Area, grid: TileGrid, owned_yx: NDArray[np.bool_]) -> tuple[slice, slice, NDArray[np.bool_]]:
-    """The window that holds the polygon's pixels of a tile, and which of its pixels they are."""
-    nothing = slice(0, 0), slice(0, 0), np.zeros((0, 0), bool)
-
-    def moved(lon_lat: NDArray[np.float64]) -> NDArray[np.float64]:
-        return np.stack(to_metres(grid.epsg - 32600, *lon_lat.T), axis=1)
-
-    shape = shapely.transform(shapely.segmentize(area.shape, _EDGE_DEG), moved)
-    if not np.isfinite(shape.bounds).all():  # on the other side of the Earth
-        return nothing
-    west, south, east, north = shape.bounds
-    size = grid.resolution_m
-    rows = slice(max(int((grid.y0 - north) // size), 0), min(int(-((south - grid.y0) // size)), grid.height))
-    cols = slice(max(int((west - grid.x0) // size), 0), min(int(-((grid.x0 - east) // size)), grid.width))
-    if rows.start >= rows.stop or cols.start >= cols.stop:
-        return nothing
-    at = grid.transform @ Affine.translation(cols.start, rows.start)
-    window = rows.stop - rows.start, cols.stop - cols.start
-    inside_yx = geometry_mask([shape], window, at, invert=True) & owned_yx[rows, cols]
-    return rows, cols, inside_yx
+def _covered(area: Area, grids: Mapping[str, TileGrid]) -> dict[str, Covered]:
+    """By tile, the window that the polygon touches and which of its pixels it holds; tiles without any left out."""
+    windows = {tile: found for tile, grid in grids.items() if (found := reach(area.shape, grid))}
+    pixels = {tile: inside(window, shared=len(grids) > 1) for tile, window in windows.items()}
+    return {tile: (windows[tile], inside_yx) for tile, inside_yx in pixels.items() if inside_yx.any()}
 
 
-def _area_values(
-    parts: Sequence[tuple[Published, TileGrid, slice, slice, NDArray[np.bool_]]], names: Sequence[str]
-) -> dict[str, Any]:
+def _area_values(parts: Sequence[tuple[Published, Reach, NDArray[np.bool_]]], names: Sequence[str]) -> dict[str, Any]:
     read = [_area_pixels(*part, names) for part in parts]
     origin = np.concatenate([origin for origin, _, _ in read])
     low = np.concatenate([low for _, low, _ in read])
-    size = parts[0][1].resolution_m
+    size = parts[0][1].grid.resolution_m
     told: dict[str, Any] = {"pixels": origin.size, "hectares": round(origin.size * size * size / 1e4, 2)}
     told |= {word: round(float((origin == code).mean()), 4) for code, word in (*enumerate(ORIGINS), (NONE, "no_value"))}
     told["low_confidence"] = round(float(low.mean()), 4)
@@ -285,11 +266,11 @@ def _summary(value_n: NDArray[np.float32], sd_n: NDArray[np.float32]) -> dict[st
 
 
 def _area_pixels(
-    one: Published, grid: TileGrid, rows: slice, cols: slice, inside_yx: NDArray[np.bool_], names: Sequence[str]
+    one: Published, at: Reach, inside_yx: NDArray[np.bool_], names: Sequence[str]
 ) -> tuple[NDArray[np.uint8], NDArray[np.bool_], Values]:
     """Origin, low confidence and values of the polygon's pixels (n,)."""
     layers = {
-        asset: read_layer(one.files[asset], grid, rows, cols)[:, inside_yx]
+        asset: read_layer(one.files[asset], at.grid, at.rows, at.cols)[:, inside_yx]
         for asset in _assets(one, names)
         if asset != "age"
     }

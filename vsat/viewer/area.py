@@ -8,21 +8,19 @@ from datetime import date
 from typing import Any, Literal
 
 import numpy as np
-import shapely
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 from shapely.geometry.base import BaseGeometry
 
 from vsat.core.area import area_of_geojson
-from vsat.core.grid import TileGrid
+from vsat.core.cover import Reach, inside, reach
 from vsat.core.indices import INDICES, index, index_sd
 from vsat.core.means import mean_of
 from vsat.core.quality import NO_VALUE, ORIGIN_MASK
-from vsat.core.tiles import owners, to_degrees, to_metres
 from vsat.hls import RESOLUTION_M
 from vsat.io.cog import read_window
-from vsat.io.images import reflectance
-from vsat.viewer.holdings import Holdings, Image, Shelf, missing_bands
+from vsat.io.images import Published, reflectance
+from vsat.viewer.holdings import Holdings, Shelf, band_layer, layer, missing_bands
 from vsat.viewer.layers import Quantity, quantity_bands, unit_of
 from vsat.viewer.problems import Refused
 from vsat.viewer.series import DIGITS
@@ -31,7 +29,6 @@ MOST_CORNERS = 10_000
 MOST_PIXELS = 250_000  # 225 square kilometres
 MOST_VALUES = 60_000_000  # pixels times dates: some ten seconds
 _WINDOW_PX = 4 * MOST_PIXELS
-_EDGE_DEG = 0.01  # edges are straight in degrees: at this step they bend by less than 0.2 m
 COLUMNS = (
     "date",
     "values",
@@ -74,9 +71,7 @@ class AreaRequest(BaseModel):
 class _Part:
     """The area's pixels on one tile: a window, and which of its pixels."""
 
-    grid: TileGrid
-    rows: slice
-    cols: slice
+    at: Reach
     inside_yx: NDArray[np.bool_]
 
 
@@ -130,11 +125,10 @@ def _geometry(polygon: Polygon) -> BaseGeometry:
 
 
 def _parts(shelf: Shelf, geometry: BaseGeometry) -> list[_Part]:
-    smooth = shapely.segmentize(geometry, _EDGE_DEG)
-    windows = [(grid, flat, *window) for grid in shelf.grids.values() for flat, window in _windows(smooth, grid)]
-    if sum((rows.stop - rows.start) * (cols.stop - cols.start) for _, _, rows, cols in windows) > _WINDOW_PX:
+    windows = [window for grid in shelf.grids.values() if (window := reach(geometry, grid))]
+    if sum(window.pixels for window in windows) > _WINDOW_PX:
         raise Refused(422, f"the area reaches over more than {_WINDOW_PX} pixels; draw a smaller one")
-    parts = [_part(*window, shared=len(shelf.grids) > 1) for window in windows]
+    parts = [_Part(window, inside(window, shared=len(shelf.grids) > 1)) for window in windows]
     found = [part for part in parts if part.inside_yx.any()]
     if not found:
         problem = "the area holds no pixel's centre; draw a larger one" if windows else "the area is outside the region"
@@ -142,35 +136,10 @@ def _parts(shelf: Shelf, geometry: BaseGeometry) -> list[_Part]:
     return found
 
 
-def _windows(geometry: BaseGeometry, grid: TileGrid) -> list[tuple[BaseGeometry, tuple[slice, slice]]]:
-    """The geometry in the tile's metres, and the window of the grid that it touches; nothing if it touches none."""
-    lon = shapely.get_coordinates(geometry)[:, 0]
-    zone = grid.epsg - 32600
-    if (np.abs((lon - (6 * zone - 183) + 180) % 360 - 180) > 20).any():
-        return []  # far from the zone, where its metres are no numbers
-    flat = shapely.transform(geometry, lambda degrees: np.stack(to_metres(zone, *degrees.T), axis=1))
-    west, south, east, north = flat.bounds
-    top, bottom = (int(np.clip((grid.y0 - y) // grid.resolution_m, -1, grid.height)) for y in (north, south))
-    left, right = (int(np.clip((x - grid.x0) // grid.resolution_m, -1, grid.width)) for x in (west, east))
-    rows, cols = slice(max(0, top), min(grid.height, bottom + 1)), slice(max(0, left), min(grid.width, right + 1))
-    return [(flat, (rows, cols))] if rows.start < rows.stop and cols.start < cols.stop else []
-
-
-def _part(grid: TileGrid, flat: BaseGeometry, rows: slice, cols: slice, *, shared: bool) -> _Part:
-    shapely.prepare(flat)
-    x = grid.x0 + (np.arange(cols.start, cols.stop) + 0.5) * grid.resolution_m
-    y = grid.y0 - (np.arange(rows.start, rows.stop) + 0.5) * grid.resolution_m
-    x_yx, y_yx = np.meshgrid(x, y)
-    inside_yx = np.asarray(shapely.contains_xy(flat, x_yx, y_yx))
-    if shared and inside_yx.any():
-        inside_yx[inside_yx] = owners(*to_degrees(grid.epsg - 32600, x_yx[inside_yx], y_yx[inside_yx])) == grid.tile
-    return _Part(grid, rows, cols, inside_yx)
-
-
 def _date(
-    day: date, parts: Sequence[_Part], images: Mapping[str, Image], show: str, bands: Sequence[str]
+    day: date, parts: Sequence[_Part], images: Mapping[str, Published], show: str, bands: Sequence[str]
 ) -> dict[str, Any]:
-    found = [_pixels(part, images[part.grid.tile], show, bands) for part in parts if part.grid.tile in images]
+    found = [_pixels(part, images[part.at.grid.tile], show, bands) for part in parts if part.at.grid.tile in images]
     value_n, sd_n, origin_n = (np.concatenate(column) for column in zip(*found, strict=True)) if found else _NOTHING
     told = mean_of(value_n, sd_n)
     names = ("mean", "sd", "sd_independent", "p10", "p90")
@@ -182,16 +151,16 @@ def _date(
     return {"date": day.isoformat(), "values": told.values, **numbers, "origins": origins}
 
 
-def _pixels(part: _Part, image: Image, show: str, bands: Sequence[str]) -> tuple[Floats, Floats, NDArray[np.uint8]]:
+def _pixels(part: _Part, image: Published, show: str, bands: Sequence[str]) -> tuple[Floats, Floats, NDArray[np.uint8]]:
     """Value, SD and origin of the area's pixels on an image; NaN where there is no value."""
 
     def read(*, sd: bool) -> Floats:
-        paths = [image.band(band, sd=sd) for band in bands]
-        stored = np.stack([read_window(path, part.rows, part.cols)[part.inside_yx] for path in paths])
+        paths = [band_layer(image, band, sd=sd) for band in bands]
+        stored = np.stack([read_window(path, part.at.rows, part.at.cols)[part.inside_yx] for path in paths])
         return reflectance(stored)
 
     refl_bn, sd_bn = read(sd=False), read(sd=True)
-    qa_n = read_window(image.asset("qa"), part.rows, part.cols)[part.inside_yx].astype(np.uint8)
+    qa_n = read_window(layer(image, "qa"), part.at.rows, part.at.cols)[part.inside_yx].astype(np.uint8)
     if show in INDICES:
         value_n, sd_n = index(show, refl_bn, bands), index_sd(show, refl_bn, sd_bn, bands)
     else:

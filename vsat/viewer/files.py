@@ -35,9 +35,9 @@ _BYTES: dict[str, Any] = {"content": {media: {} for media in (*_MEDIA.values(), 
 def file_of(request: Request, shelf: OfRegion, tile: TileId, item: ItemId, file: FileName) -> Response:
     """A file of an image; one range of bytes at a time, as COG readers ask for them."""
     image = shelf.holdings().by_name.get(item)
-    if image is None or image.tile != tile or file not in image.files:
+    if image is None or image.tile != tile or file not in image.objects:
         raise not_found("there is no such file of an image")
-    path, digest = shelf.region.home / image.files[file][0], image.files[file][1]
+    path, digest = image.objects[file]
     try:
         source = path if isinstance(path, ObjectPath) else path.open("rb")
         size = source.size() if isinstance(source, ObjectPath) else os.fstat(source.fileno()).st_size

@@ -14,47 +14,14 @@ from typing import Any, TypeVar
 from vsat.config import Region
 from vsat.core.grid import TileGrid
 from vsat.hls import BANDS, COMMON_NAMES, SceneKey
-from vsat.io.images import KIND, folder_of
-from vsat.io.ledger import Fact, Ledger, Receipt
+from vsat.io.images import KIND, Published, as_published
+from vsat.io.ledger import Ledger, Receipt
 from vsat.io.scenes import done_scenes, ledger_path
 from vsat.objects import ObjectPath, StorePath
 from vsat.viewer.problems import not_found
 
 Made = TypeVar("Made")
 REMOTE_S = 10.0  # a ledger in a bucket does not say cheaply whether it has changed: it is read again after that long
-
-
-@dataclass(frozen=True)
-class Image:
-    """A published image, its newest version.
-
-    Attributes:
-        tile, day, name, status: as published; status is provisional or final.
-        home: the region's folder.
-        files: name to (path below `home`, sha256), the item among them.
-        facts: the receipt's.
-        digest: changes with any of the files.
-    """
-
-    tile: str
-    day: date
-    name: str
-    status: str
-    home: StorePath
-    files: Mapping[str, tuple[str, str]]
-    facts: Mapping[str, Fact]
-    digest: str
-
-    def asset(self, key: str) -> StorePath:
-        """The TIFF of an asset: "red", "nir08_sd", "qa", "age"."""
-        found = self.files.get(f"{self.name}.{key}.tif")
-        if found is None:
-            raise not_found(f"image {self.name} has no {key}")
-        return self.home / found[0]
-
-    def band(self, band: str, *, sd: bool = False) -> StorePath:
-        """The TIFF of a band of hls.BANDS, or of its standard deviation."""
-        return self.asset(COMMON_NAMES[band] + ("_sd" if sd else ""))
 
 
 @dataclass(frozen=True)
@@ -70,19 +37,19 @@ class Look:
 class Holdings:
     """All images and looks of a region at one state of its ledger, sorted by day, then tile."""
 
-    images: tuple[Image, ...]
+    images: tuple[Published, ...]
     looks: tuple[Look, ...]
 
     @cached_property
-    def by_day(self) -> dict[date, dict[str, Image]]:
+    def by_day(self) -> dict[date, dict[str, Published]]:
         """Images by day and tile."""
-        found: dict[date, dict[str, Image]] = {}
+        found: dict[date, dict[str, Published]] = {}
         for image in self.images:
             found.setdefault(image.day, {})[image.tile] = image
         return found
 
     @cached_property
-    def by_name(self) -> dict[str, Image]:
+    def by_name(self) -> dict[str, Published]:
         """Images by the name of their item."""
         return {image.name: image for image in self.images}
 
@@ -94,7 +61,7 @@ class Holdings:
             found.setdefault(look.key.day, []).append(look)
         return found
 
-    def images_of(self, day: date) -> dict[str, Image]:
+    def images_of(self, day: date) -> dict[str, Published]:
         """The images of a day by tile.
 
         Raises:
@@ -187,6 +154,22 @@ class Shelves:
         return self._shelves[name]
 
 
+def layer(image: Published, asset: str) -> StorePath:
+    """The TIFF of an asset: "red", "nir08_sd", "qa", "age".
+
+    Raises:
+        Refused: the image has none.
+    """
+    if asset not in image.files:
+        raise not_found(f"image {image.name} has no {asset}")
+    return image.files[asset]
+
+
+def band_layer(image: Published, band: str, *, sd: bool = False) -> StorePath:
+    """The TIFF of a band of hls.BANDS, or of its standard deviation. Raises as `layer`."""
+    return layer(image, COMMON_NAMES[band] + ("_sd" if sd else ""))
+
+
 def missing_bands(bands: Sequence[str], needed: Iterable[str]) -> list[str]:
     """The bands that are needed and not there, in the order of the wavelengths."""
     wanted = set(needed)
@@ -212,22 +195,12 @@ def _read(region: Region, grids: Mapping[str, TileGrid]) -> Holdings:
     if not path.exists():  # looking at a region that was never worked on makes no ledger
         return Holdings((), ())
     with Ledger(path) as ledger:
-        images = [_image(region, receipt) for receipt in ledger.all(KIND) if receipt.status == "done"]
+        images = [as_published(region.home, receipt) for receipt in ledger.all(KIND) if receipt.status == "done"]
         looks = [_look(receipt) for receipt in done_scenes(ledger)]
     return Holdings(
         tuple(sorted((one for one in images if one.tile in grids), key=lambda one: (one.day, one.tile))),
         tuple(sorted((one for one in looks if one.key.tile in grids), key=lambda one: (one.key.day, one.key))),
     )
-
-
-def _image(region: Region, receipt: Receipt) -> Image:
-    tile, day = receipt.key.split("/")
-    name = folder_of(region.home, receipt).name
-    own = sorted((path, digest) for path, digest in receipt.outputs if path.split("/")[2] == name)
-    files = {path.rpartition("/")[2]: (path, digest) for path, digest in own}
-    digest = hashlib.sha256(repr(own).encode()).hexdigest()[:32]
-    status = str(receipt.facts.get("status"))
-    return Image(tile, date.fromisoformat(day), name, status, region.home, files, dict(receipt.facts), digest)
 
 
 def _look(receipt: Receipt) -> Look:

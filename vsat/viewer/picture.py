@@ -16,11 +16,11 @@ from vsat.core.masks import clear
 from vsat.core.quality import NO_VALUE, NONE, ORIGIN_MASK
 from vsat.hls import BANDS, FILL, FMASK_FILL
 from vsat.io.cog import level_shapes, read_window
-from vsat.io.images import reflectance
+from vsat.io.images import Published, reflectance
 from vsat.io.preview import PRIOR
 from vsat.io.scenes import read_array
 from vsat.objects import StorePath
-from vsat.viewer.holdings import Holdings, Image, Look, Shelf, missing_bands
+from vsat.viewer.holdings import Holdings, Look, Shelf, band_layer, layer, missing_bands
 from vsat.viewer.layers import COMPOSITES, WHITE_AT, quantity_bands, scale_of
 from vsat.viewer.mercator import Sight, View, sight
 from vsat.viewer.palettes import DARK, HATCH_DARK, HATCH_LIGHT, LIGHT, NOTHING, STEPS, origin_palette, palette
@@ -46,7 +46,7 @@ class Asked:
 class Sources:
     """What the picture is made from, by tile; `digest` changes with any of it."""
 
-    images: dict[str, Image]
+    images: dict[str, Published]
     looks: dict[str, list[Look]]
 
     @property
@@ -175,19 +175,19 @@ class _Window:
         self.grid, self._shelf, self._where = grid, shelf, where
         self.nowhere = np.zeros(where.inside_yx.shape, bool)
 
-    def reflectance(self, image: Image, bands: Sequence[str], *, sd: bool = False) -> Floats:
+    def reflectance(self, image: Published, bands: Sequence[str], *, sd: bool = False) -> Floats:
         """Reflectance (b, y, x), or its standard deviation."""
-        paths = [image.band(band, sd=sd) for band in bands]
+        paths = [band_layer(image, band, sd=sd) for band in bands]
         return np.stack([reflectance(self._file(path, FILL)) for path in paths])
 
-    def origin(self, image: Image) -> NDArray[np.uint8]:
+    def origin(self, image: Published) -> NDArray[np.uint8]:
         """Where each value comes from, 0..3, 255 none."""
-        qa_yx = self._file(image.asset("qa"), NO_VALUE).astype(np.uint8)
+        qa_yx = self._file(layer(image, "qa"), NO_VALUE).astype(np.uint8)
         return np.where(qa_yx & NO_VALUE, NONE, qa_yx & ORIGIN_MASK).astype(np.uint8)
 
-    def age(self, image: Image) -> Floats:
+    def age(self, image: Published) -> Floats:
         """Days to the nearest clear look on either side, NaN where there is none."""
-        ages_yxl = self._file(image.asset("age"), FILL, samples=_AGE_SAMPLES)[..., :2].astype(np.float32)
+        ages_yxl = self._file(layer(image, "age"), FILL, samples=_AGE_SAMPLES)[..., :2].astype(np.float32)
         ages_yxl[ages_yxl == FILL] = np.inf
         nearest = ages_yxl.min(axis=-1)
         return np.where(np.isfinite(nearest), nearest, np.nan).astype(np.float32)

@@ -9,6 +9,7 @@ import shapely
 from fastapi import APIRouter, Depends, Query, Request
 from starlette.responses import Response
 
+from vsat.io.images import Published
 from vsat.viewer import answers
 from vsat.viewer.animation import MOST_PX, frame_view, frames_of, gif
 from vsat.viewer.area import AreaRequest, statistics
@@ -28,7 +29,7 @@ from vsat.viewer.asked import (
     day_of,
     stretch_of,
 )
-from vsat.viewer.holdings import Holdings, Image, Shelf
+from vsat.viewer.holdings import Holdings, Shelf
 from vsat.viewer.layers import Layer, Quantity, Show, legend
 from vsat.viewer.mercator import tile_view
 from vsat.viewer.picture import Asked, draw, png, sources_of
@@ -194,7 +195,7 @@ def bounds(shelf: Shelf) -> list[float]:
     return [float(value) for value in antimeridian.bbox(shapely.MultiPolygon(shapely.get_parts(area.geometry())))]
 
 
-def _date(day: date, images: Sequence[Image]) -> dict[str, Any]:
+def _date(day: date, images: Sequence[Published]) -> dict[str, Any]:
     statuses = {image.status for image in images}
     shares = [float(share) for image in images if isinstance(share := image.facts.get("observed"), int | float)]
     return {

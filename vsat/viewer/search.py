@@ -11,7 +11,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from shapely.geometry import box, shape
 from shapely.geometry.base import BaseGeometry
 
-from vsat.viewer.holdings import Image, Shelf
+from vsat.io.images import Published
+from vsat.viewer.holdings import Shelf
 from vsat.viewer.problems import Refused
 from vsat.viewer.stac import GEOJSON, item, link, published
 
@@ -112,7 +113,7 @@ def asked_by_query(
         raise Refused(422, "bbox, intersects, ids or collections cannot be read; see the documentation") from error
 
 
-def _matching(shelf: Shelf, wanted: _Wanted) -> Iterator[Image]:
+def _matching(shelf: Shelf, wanted: _Wanted) -> Iterator[Published]:
     for image in shelf.holdings().images:
         begins = datetime.combine(image.day, time.min, UTC)
         ends = datetime.combine(image.day, time(23, 59, 59), UTC)
@@ -126,12 +127,12 @@ def _matching(shelf: Shelf, wanted: _Wanted) -> Iterator[Image]:
         yield image
 
 
-def _outline(shelf: Shelf, image: Image) -> BaseGeometry:
+def _outline(shelf: Shelf, image: Published) -> BaseGeometry:
     """The item's footprint, the same for all images of a tile."""
     return shelf.remembered(f"outline {image.tile}", lambda: shape(published(shelf, image)["geometry"]))
 
 
-def _key(shelf: Shelf, image: Image) -> str:
+def _key(shelf: Shelf, image: Published) -> str:
     """Sorts by day, then region and name; the token of a page is the key of its last item."""
     return f"{image.day.isoformat()}|{shelf.name}|{image.name}"
 

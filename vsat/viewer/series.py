@@ -18,9 +18,9 @@ from vsat.core.quality import LOW, NO_VALUE, ORIGIN_MASK
 from vsat.core.tiles import owners, to_metres
 from vsat.hls import BANDS, FILL, FMASK_FILL, Fmask
 from vsat.io.cog import read_pixel
-from vsat.io.images import reflectance
+from vsat.io.images import Published, reflectance
 from vsat.io.scenes import read_array
-from vsat.viewer.holdings import Holdings, Image, Look, Shelf, missing_bands
+from vsat.viewer.holdings import Holdings, Look, Shelf, band_layer, layer, missing_bands
 from vsat.viewer.layers import quantity_bands, unit_of
 from vsat.viewer.problems import Refused, not_found
 
@@ -132,13 +132,13 @@ def _observed(shelf: Shelf, spot: Spot, looks: Sequence[Look], show: str, bands:
 
 
 def _virtual(
-    shelf: Shelf, spot: Spot, images: Sequence[Image], show: str, bands: Sequence[str]
+    shelf: Shelf, spot: Spot, images: Sequence[Published], show: str, bands: Sequence[str]
 ) -> list[dict[str, Any]]:
     if not images:
         return []
     names = [*((band, False) for band in bands), *((band, True) for band in bands)]
-    paths = [image.band(band, sd=sd) for band, sd in names for image in images]
-    paths += [image.asset("qa") for image in images]
+    paths = [band_layer(image, band, sd=sd) for band, sd in names for image in images]
+    paths += [layer(image, "qa") for image in images]
     found = read_pixel(paths, spot.row, spot.col, pool=shelf.pool).reshape(-1, len(images))
     count = len(bands)
     refl_tb, sd_tb, qa_t = reflectance(found[:count].T), reflectance(found[count : 2 * count].T), found[-1]

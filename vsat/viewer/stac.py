@@ -3,8 +3,9 @@
 from collections.abc import Mapping
 from typing import Any
 
+from vsat.io.images import Published
 from vsat.io.stac import STAC_VERSION, read_item
-from vsat.viewer.holdings import Holdings, Image, Shelf, Shelves
+from vsat.viewer.holdings import Holdings, Shelf, Shelves
 
 CONFORMANCE = [
     "https://api.stacspec.org/v1.0.0/core",
@@ -73,16 +74,16 @@ def collection(shelf: Shelf, held: Holdings, base: str) -> Json:
     }  # fmt: skip
 
 
-def published(shelf: Shelf, image: Image) -> Json:
+def published(shelf: Shelf, image: Published) -> Json:
     """The item of an image as it was published; kept for as long as nothing changes.
 
     Raises:
         StoreError: it cannot be read.
     """
-    return shelf.remembered(f"item {image.name}", lambda: read_item(image.home / image.files[f"{image.name}.json"][0]))
+    return shelf.remembered(f"item {image.name}", lambda: read_item(image.objects[f"{image.name}.json"][0]))
 
 
-def item(shelf: Shelf, image: Image, base: str) -> Json:
+def item(shelf: Shelf, image: Published, base: str) -> Json:
     """The item of an image with addresses of this server.
 
     Raises:
@@ -103,6 +104,6 @@ def link(rel: str, href: str, media: str = JSON, *, title: str = "") -> Json:
     return {"rel": rel, "href": href, "type": media} | ({"title": title} if title else {})
 
 
-def _asset(asset: Mapping[str, Any], shelf: Shelf, image: Image, base: str) -> Json:
+def _asset(asset: Mapping[str, Any], shelf: Shelf, image: Published, base: str) -> Json:
     name = str(asset["href"]).rpartition("/")[2]
     return dict(asset) | {"href": f"{base}/files/{shelf.name}/{image.tile}/{image.name}/{name}"}
