@@ -31,7 +31,8 @@ DEFAULT_SD = 0.03
 DEFAULT_POWER = 0.3
 PRIOR_SD = 0.08
 DEFAULT_FACTOR = 0.8  # EVIDENCE 1: the scene regression takes about half of the mean error away, less of the tails
-NORMAL = (-1.6449, -0.6745, 0.0, 0.6745, 1.6449)
+Z50, Z90 = 0.6745, 1.6449  # half of a normal distribution lies within Z50 standard deviations, 90 % within Z90
+NORMAL = (-Z90, -Z50, 0.0, Z50, Z90)
 
 Floats = npt.NDArray[np.float64]
 Table = tuple[tuple[float, ...], ...]
@@ -235,7 +236,7 @@ def _measured(residual_r: Floats, date_r: npt.NDArray[np.int64], even: float = 0
     q[1], q[3] = min(q[1], 0.0), max(q[3], 0.0)
     limit = 4.0 * max((q[3] - q[1]) / 1.349, (q[4] - q[0]) / 3.29 / 1.5)
     sd = float(np.sqrt(np.average(np.clip(residual_r - q[2], -limit, limit) ** 2, weights=weight_r) + q[2] ** 2))
-    widen = float(student.ppf(0.95, per_date.size)) / 1.6449
+    widen = float(student.ppf(0.95, per_date.size)) / Z90
     q[[0, 1, 3, 4]] *= widen
     q[0], q[4] = min(q[0], q[1]), max(q[4], q[3])
     return q, sd * widen

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from vsat.config import Region, load_region
+from vsat.core.calibration import Z90
 from vsat.core.grid import TileGrid
 from vsat.core.masks import clear
 from vsat.core.synthetic import Landscape, truth
@@ -32,7 +33,7 @@ from vsat.io.images import KIND as IMAGE
 from vsat.io.ledger import Ledger
 from vsat.io.publish import VirtualImage, read_image
 from vsat.io.scenes import ledger_path, read_scenes, scene_keys
-from vsat.stages.page import Z90, Look, Series, data_uri, render, series_svg, shades, text_table, true_colour
+from vsat.stages.page import Look, Series, data_uri, render, series_svg, shades, text_table, true_colour
 
 HEADER = ("date", "status", "observed", "filled", "MAE", "linear", "cover", "seconds")
 SEED = 7

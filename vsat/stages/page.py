@@ -15,12 +15,12 @@ from jinja2 import Environment, StrictUndefined, select_autoescape
 from numpy.typing import NDArray
 from PIL import Image
 
+from vsat.core.calibration import Z90
 from vsat.hls import FILL, SCALE
 
 TRUE_COLOUR = (2, 1, 0)  # red, green, blue in the order of hls.BANDS
 WHITE_AT = 0.24  # reflectance shown as white after the square root; bare soil and towns stay below it
 NO_VALUE = (214, 209, 219)
-Z90 = 1.6449  # 95th percentile of the normal distribution: half of the width of a 90 % interval in standard deviations
 
 
 @dataclass(frozen=True)

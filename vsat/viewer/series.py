@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vsat.config import Region
+from vsat.core.calibration import Z50, Z90
 from vsat.core.grid import TileGrid
 from vsat.core.indices import INDICES, index, index_sd
 from vsat.core.masks import clear
@@ -24,8 +25,6 @@ from vsat.viewer.holdings import Holdings, Look, Shelf, band_layer, layer, missi
 from vsat.viewer.layers import quantity_bands, unit_of
 from vsat.viewer.problems import Refused, not_found
 
-# Quantiles of the normal distribution: an image keeps the standard deviation alone. Shares 25 and 75 %, 5 and 95 %.
-Z50, Z90 = 0.674490, 1.644854
 DIGITS = 6
 COLUMNS = (
     "kind", "date", "value", "sensor", "clear", "why", "sd", "q05", "q25", "q75", "q95", "origin", "status",
@@ -144,6 +143,7 @@ def _virtual(
     refl_tb, sd_tb, qa_t = reflectance(found[:count].T), reflectance(found[count : 2 * count].T), found[-1]
     value_t = _value(show, refl_tb, bands)
     sd_t = index_sd(show, refl_tb.T, sd_tb.T, bands) if show in INDICES else sd_tb[:, 0]
+    # an image keeps the standard deviation alone, so the quantiles are a normal distribution's
     columns = [value_t, sd_t, *(value_t + z * sd_t for z in (-Z90, -Z50, Z50, Z90))]
     value, sd, q05, q25, q75, q95 = (_rounded(column) for column in columns)
     return [
