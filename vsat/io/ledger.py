@@ -9,7 +9,6 @@ import errno
 import fcntl
 import json
 import os
-import shutil
 import sqlite3
 import sys
 import time
@@ -24,13 +23,13 @@ from typing import Literal, Self
 from vsat.errors import StoreError
 from vsat.io.durable import make_folder, unwritable
 from vsat.objects import ObjectPath, StorePath
+from vsat.room import has_room
 
 Fact = str | int | float | None
 Values = Sequence[str | int | float] | Mapping[str, str | int | float]
 Step = tuple[str, Values]
 SCHEMA = 2  # PRAGMA user_version; raise it with every change of the tables
 TURN_S = 1.0  # who does not want to wait does so as long, for the place of the next is taken for an instant by everyone
-_LEAST_FREE = 64 << 10  # bytes: SQLite wants a few pages for its log and its index
 BUSY_S = 60.0  # many workers share one file; each holds it for milliseconds
 
 TABLES = """
@@ -210,7 +209,9 @@ class Ledger:
         try:
             yield
         except sqlite3.Error as error:
-            if shutil.disk_usage(self._path.parent).free < _LEAST_FREE:  # SQLite has many words for a full disk
+            assert isinstance(self._path, Path)
+            is_full = getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_FULL
+            if is_full or not has_room(self._path):  # SQLite has many words for it
                 raise unwritable(OSError(errno.ENOSPC, str(error)), "the ledger", self._path) from error
             raise StoreError(
                 f"the ledger cannot be used: {error}",

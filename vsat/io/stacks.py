@@ -8,8 +8,7 @@ import rasterio.shutil
 from rasterio.errors import RasterioError
 
 from vsat.core.grid import TileGrid
-from vsat.errors import StoreError
-from vsat.io.durable import aside_name, sync_folder
+from vsat.io.durable import aside_name, sync_folder, unwritten
 from vsat.io.images import Published
 from vsat.io.publish import BLOCK_PX
 from vsat.io.variables import Variable, read_variable
@@ -52,8 +51,7 @@ def write_stack(path: Path, grid: TileGrid, images: Sequence[Published], variabl
         cog.replace(path)
         sync_folder(path.parent)
     except (OSError, RasterioError) as error:
-        step = "make room or name another place"
-        raise StoreError(f"it cannot be written: {error}", place=str(path), next_step=step) from error
+        raise unwritten(error, path) from error
     finally:
         plain.unlink(missing_ok=True)
         cog.unlink(missing_ok=True)

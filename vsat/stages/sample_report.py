@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from vsat.core.sampling import Strata
 from vsat.core.splits import SPLITS
 from vsat.hls import BANDS, RESOLUTION_M
-from vsat.io.durable import write_file
+from vsat.io.durable import put_file
 from vsat.io.patch_reader import PatchStore
 from vsat.io.zarr_json import Json
 from vsat.stages.page import render
@@ -136,8 +136,8 @@ def report_of(out: Path, places: Sequence[Place], *, kept: bool) -> SampleReport
 
 def write_report(out: Path, report: SampleReport) -> None:
     """The report lies beside the patches as `report.html` and `report.md`."""
-    write_file(out / "report.html", [html(report).encode()])
-    write_file(out / "report.md", [markdown(report).encode()])
+    put_file(out / "report.html", html(report).encode())
+    put_file(out / "report.md", markdown(report).encode())
 
 
 def html(report: SampleReport) -> str:

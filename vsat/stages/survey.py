@@ -20,7 +20,7 @@ from vsat.core.grid import TileGrid, owner_mask
 from vsat.core.strata import Candidates, CellStats, Survey, candidates, survey_scene
 from vsat.errors import StoreError
 from vsat.hls import SENSORS, SceneKey
-from vsat.io.durable import write_file
+from vsat.io.durable import put_file
 from vsat.io.ledger import Ledger, Receipt
 from vsat.io.scenes import done_scenes, ledger_path, read_scenes
 from vsat.io.static import read_static
@@ -187,12 +187,7 @@ def _store(job: SurveyJob, survey: Survey) -> None:
     arrays |= {f"static_{name}": values for name, values in survey.static.items()}
     buffer = BytesIO()
     np.savez(buffer, signature=np.array(job.signature), **arrays)
-    Path(job.path).parent.mkdir(parents=True, exist_ok=True)
-    try:
-        write_file(Path(job.path), [buffer.getvalue()])
-    except OSError as error:
-        step = "make room or give the right to write there, then run again"
-        raise StoreError(f"it cannot be written: {error.strerror}", place=job.path, next_step=step) from error
+    put_file(Path(job.path), buffer.getvalue())
 
 
 def _stored(job: SurveyJob) -> Survey | None:

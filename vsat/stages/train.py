@@ -12,18 +12,20 @@ import json
 import logging
 import os
 import shutil
-from collections.abc import Sequence
-from contextlib import nullcontext
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from safetensors import SafetensorError
 
 from vsat.core.gaps import GapDesign
 from vsat.core.masks import clear
 from vsat.core.splits import SPLITS
 from vsat.errors import InputError
+from vsat.io.durable import unwritten
 from vsat.io.ledger import lease
 from vsat.io.patch_reader import PatchStore
 from vsat.methods import ANYDATE
@@ -137,8 +139,17 @@ def train(plan: TrainPlan, out: Path, *, progress: Progress | None = None) -> Tr
     model = _model(plan)
     learn, held_out, sources = _sets(plan, model.config.patch_px)
     first = int(os.environ.get("RANK", "0")) == 0
-    with lease(out, "train") if first else nullcontext():
+    with lease(out, "train") if first else nullcontext(), _told(out):
         return _trained(plan, out, model, learn, held_out, sources, progress, first=first)
+
+
+@contextmanager
+def _told(out: Path) -> Iterator[None]:
+    """A full disk is told as one, whoever met it: TensorBoard's writer, the weights or the card."""
+    try:
+        yield
+    except (OSError, SafetensorError) as error:
+        raise unwritten(error, out) from error
 
 
 def _trained(
