@@ -10,6 +10,7 @@ lacked any: in the same bytes.
 """
 
 import json
+import random
 import shutil
 import sys
 import time
@@ -119,11 +120,13 @@ class Case:
         name: of the row.
         words: of the verb; REGION, DISK and HERE stand for paths.
         prepare: makes what was there before, on a disk with room.
+        most_levels: of room, for what takes long.
     """
 
     name: str
     words: tuple[str, ...]
     prepare: Callable[[Bench], None]
+    most_levels: int = 100
 
 
 def _nothing(bench: Bench) -> None:
@@ -229,9 +232,9 @@ CASES = (
     Case("publish, stale images", ("generate", "REGION", *DAYS, "--day", str(GROWN)), _images_of_old_scenes),
     Case("nightly", ("nightly", "REGION", "--day", str(GROWN)), _nothing),
     Case("backfill", ("backfill", "REGION", *DAYS, "--day", str(GROWN)), _nothing),
-    Case("train", TRAIN, _patches),
-    Case("train, going on", TRAIN, _half_trained),
-    Case("evaluate", EVALUATE, _verdict),
+    Case("train", TRAIN, _patches, 8),
+    Case("train, going on", TRAIN, _half_trained, 8),
+    Case("evaluate", EVALUATE, _verdict, 8),
     *(Case(name, words, _exported(*words)) for name, words in EXPORTS.items()),
     Case("fill, NetCDF", (*FILL, "DISK/filled.nc"), _filled),
     Case("fill, Zarr", (*FILL, "DISK/filled.zarr"), _filled),
@@ -250,7 +253,9 @@ class Found:
     def row(self, name: str) -> dict[str, figures.Cell]:
         """For the table."""
         wrong = Counter(fault.partition(":")[0] for fault in self.faults)
-        told = {kind: wrong[kind] for kind in ("not a clean stop", "old data lost", "not completed")}
+        told: dict[str, figures.Cell] = {
+            kind: wrong[kind] for kind in ("not a clean stop", "old data lost", "not completed")
+        }
         return {"verb": name, "needs kB": round(self.most_kb), "levels": self.levels, "stopped": self.stopped} | told
 
 
@@ -293,8 +298,9 @@ def tree_of(disk: Path) -> Tree:
     return Tree(files, tuple(receipts))
 
 
-def run_case(bench: Bench, case: Case, *, levels: int, is_over: Callable[[], bool] = lambda: False) -> Found:
-    """The verb at so many levels of room, and what was wrong."""
+def run_case(bench: Bench, case: Case, *, levels: int, seed: int = 0, seconds: float = 3600.0) -> Found:
+    """The verb at so many levels of room, in an order by chance, and what was wrong; at as many as there is time for."""
+    until = time.monotonic() + seconds
     disk = bench.disk
     _empty(disk)
     case.prepare(bench)
@@ -312,8 +318,9 @@ def run_case(bench: Bench, case: Case, *, levels: int, is_over: Callable[[], boo
         if before.files.get(name) != body
     )
     most = max(bytes_after - bytes_before, new)
-    for level in levels_of(most, max(files_after - files_before, 1), levels):
-        if is_over():
+    wished = levels_of(most, max(files_after - files_before, 1), min(levels, case.most_levels))
+    for level in random.Random(seed).sample(wished, len(wished)):
+        if time.monotonic() > until and found.stopped:
             break
         _restore(disk, base)
         _at_level(bench, case, level, before, wanted, found)
@@ -435,14 +442,19 @@ def bench_in(folder: Path) -> Iterator[Bench]:
 
 
 def campaign(
-    folder: Path, names: Sequence[str] = (), *, levels: int = 24, minutes: float = 60.0
+    folder: Path, names: Sequence[str] = (), *, levels: int = 24, seed: int = 0, minutes: float = 60.0
 ) -> tuple[list[dict[str, figures.Cell]], list[str]]:
-    """Rows of the table, and sentences about what was wrong; `names` are of CASES, () for all."""
+    """Rows of the table, and sentences about what was wrong; `names` are of CASES, () for all.
+
+    Each verb gets its share of the time that is left.
+    """
     until = time.monotonic() + 60 * minutes
+    cases = [one for one in CASES if not names or one.name in names]
     rows, faults = [], list[str]()
     with bench_in(folder) as bench:
-        for case in (one for one in CASES if not names or one.name in names):
-            found = run_case(bench, case, levels=levels, is_over=lambda: time.monotonic() > until)
+        for number, case in enumerate(cases):
+            share = (until - time.monotonic()) / (len(cases) - number)
+            found = run_case(bench, case, levels=levels, seed=seed, seconds=share)
             rows.append(found.row(case.name))
             faults += found.faults
             sys.stderr.write("\n".join([str(rows[-1]), *found.faults, ""]))
@@ -456,7 +468,8 @@ def main() -> None:
     given = parser.parse_args()
     names = [name.strip() for name in given.only.split(";") if name.strip()]
     with TemporaryDirectory(prefix="vsat-disk-") as folder:
-        rows, faults = campaign(Path(folder), names, levels=4 if given.small else 24, minutes=given.minutes)
+        levels = 3 if given.small else 24
+        rows, faults = campaign(Path(folder), names, levels=levels, seed=given.seed, minutes=given.minutes)
     is_whole = len(rows) == len(CASES) and all(int(row["stopped"]) > 0 for row in rows)
     figures.record(
         "disk", "python tests/fault/campaign_disk.py --record", rows, is_whole and not faults, write=given.record

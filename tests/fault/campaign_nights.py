@@ -36,9 +36,9 @@ from faulty import Fault, Server, flipped, hang, html, reset, serving, status, t
 
 from vsat.config import load_region
 from vsat.errors import ExitCode
+from vsat.io.images import KIND
 from vsat.io.ledger import Ledger
 from vsat.io.scenes import ledger_path
-from vsat.stages.generate import KIND
 from vsat.stages.status import verify
 
 NIGHTS, FIRST, SHARE = 200, 9, 0.05  # nights; of them the first so many days after START; share of faults
@@ -214,13 +214,14 @@ def campaign(
         for path in ("/", "/search", *paths):
             server.always(path, trouble.answer)
         file = write_region(folder, f"{{kind: stac, url: '{server.url}'}}", end, folder / "many")
-        home = load_region(file).home
+        home = _home(file)
         home.mkdir(parents=True)
+        killer._nursery(night.__module__)  # its pipes are open from now on, and are none of the nights'
         for number in range(nights):
             if time.monotonic() > until:
                 break
             day = first_day + number * step
-            world.day = lambda day=day: day
+            world.day = _standing(day)
             rng = trouble.begin(number, paths)
             if rng.random() < share and killer.run_killed(rng.randint(1, MOST_WRITES), home, night, file, day) is None:
                 killed += 1
@@ -228,6 +229,15 @@ def campaign(
             codes[night(file, day)] += 1
             states.append(_state(server, world))
     return _outcome(folder, file, last_day, codes, killed, trouble.done, states)
+
+
+def _home(file: Path) -> Path:
+    return Path(str(load_region(file).home))
+
+
+def _standing(day: date) -> Callable[[], date]:
+    """A clock that stands still."""
+    return lambda: day
 
 
 def _last_to_be_final(last_day: date) -> date:
@@ -255,7 +265,7 @@ def _outcome(
     assert night(alone, last_day) == ExitCode.DONE
     with Ledger(ledger_path(region.home)) as ledger:
         receipts = ledger.all(KIND)
-    unlike = dict(digests(region.home)).items() ^ dict(digests(load_region(alone).home)).items()
+    unlike = dict(digests(_home(file))).items() ^ dict(digests(_home(alone))).items()
     return Outcome(
         codes,
         killed,

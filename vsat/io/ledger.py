@@ -106,7 +106,7 @@ class Ledger:
             self._db = sqlite3.connect(path, timeout=BUSY_S, isolation_level=None)
         try:
             with self._told():
-                self._prepare()
+                self._begin(path)
         except StoreError:
             self._db.close()
             raise
@@ -156,6 +156,19 @@ class Ledger:
     def set_watermark(self, name: str, day: date) -> None:
         """`name` is finished up to `day`."""
         self._write("watermark", name, "INSERT OR REPLACE INTO watermark VALUES (?, ?)", (name, day.isoformat()))
+
+    def _begin(self, path: Path) -> None:
+        try:
+            self._prepare()
+        except sqlite3.OperationalError:
+            log = Path(f"{path}-wal")
+            if has_room(path) or (log.exists() and log.stat().st_size):
+                raise
+            # Even who reads needs an index beside the file, 32 kB, and there is no room for it. Nothing is in the log, so
+            # that the file holds all that is finished, and can be read as it stands.
+            self._db.close()
+            self._db = sqlite3.connect(f"{path.absolute().as_uri()}?immutable=1", uri=True, isolation_level=None)
+            self._prepare()
 
     def _prepare(self) -> None:
         version = self._db.execute("PRAGMA user_version").fetchone()[0]
