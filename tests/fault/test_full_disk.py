@@ -4,16 +4,20 @@ import errno
 import os
 import sqlite3
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 from disks import PAGE_BYTES, SmallDisk, small_disk
 from fault.campaign_disk import CASES, Case, bench_in, run_case
+from products import DAYS, region_with_images
 
 from vsat.errors import DiskFull, StoreError
 from vsat.io.durable import put_file, unwritten
 from vsat.io.ledger import Ledger, Receipt
 from vsat.room import has_room, is_full
+from vsat.stages.export import ExportOptions, export
 
 pytestmark = [pytest.mark.fault, pytest.mark.usefixtures("mounts")]
 SHORT = ("publish, stale images", "sample", "export, NetCDF", "export, COGs", "evaluate", "fill, Zarr", "train")
@@ -37,6 +41,41 @@ def full(tmp_path: Path) -> Iterator[SmallDisk]:
         (disk.folder / "old").write_bytes(bytes(2 * PAGE_BYTES))
         disk.leave(0)
         yield disk
+
+
+@pytest.mark.parametrize("name", ["out.nc", "out", "out.csv"])
+def test_at_every_page_of_room_an_export_is_whole_or_the_old_one_stays(tmp_path: Path, name: str) -> None:
+    region = region_with_images(tmp_path)
+    points = tmp_path / "points.csv"
+    points.write_text("id,lon,lat\na,14.25,48.12\n")
+    options = ExportOptions(bands=("red",), indices=("ndvi",), points=points if name == "out.csv" else None)
+
+    def there(disk: SmallDisk) -> dict[str, bytes]:
+        return {str(path): path.read_bytes() for path in disk.folder.rglob("*") if path.is_file()}
+
+    with small_disk(tmp_path / "disk", 1 << 24) as disk:
+        out = disk.folder / name
+        export(region, out, replace(options, dates=DAYS[:1]))
+        old, (used, _) = there(disk), disk.used
+        export(region, out, options)
+        new, pages = there(disk), (disk.used[0] + sum(map(len, old.values()))) // PAGE_BYTES + 8
+        assert old.keys() == new.keys() and old != new
+        ended = []
+        for room in np.unique(np.linspace(0, pages, 40).astype(int)).tolist():
+            disk.leave(1 << 24)
+            for path, body in old.items():
+                Path(path).write_bytes(body)
+            disk.leave(room * PAGE_BYTES)
+            try:
+                export(region, out, options)
+            except DiskFull:
+                left = there(disk)
+                assert left.keys() == old.keys() and all(left[path] in (old[path], new[path]) for path in left), room
+                ended.append(False)
+            else:
+                assert there(disk) == new, room
+                ended.append(True)
+        assert used and not ended[0] and ended[-1]
 
 
 def test_a_file_that_cannot_be_replaced_stays_what_it_was(full: SmallDisk) -> None:

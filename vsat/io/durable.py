@@ -12,7 +12,7 @@ from pathlib import Path
 
 from vsat.errors import DiskFull, StoreError
 from vsat.objects import ObjectPath, StorePath
-from vsat.room import MAKE_ROOM, NO_ROOM, is_full
+from vsat.room import LEAST_FREE, MAKE_ROOM, NO_ROOM, is_full
 
 PARTIAL = ".partial"
 
@@ -67,9 +67,9 @@ def unwritable(error: OSError, what: str, place: StorePath) -> StoreError:
     )
 
 
-def unwritten(error: Exception, path: Path) -> StoreError:
-    """The same for an error of a library that writes by itself, which may say nothing of what the system said."""
-    if is_full(error, path):
+def unwritten(error: Exception, path: Path, *, wanted: int = LEAST_FREE) -> StoreError:
+    """The same for an error of a library that writes by itself, see `room.is_full`."""
+    if is_full(error, path, wanted=wanted):
         return DiskFull(f"it cannot be written: {os.strerror(ENOSPC)}", place=str(path), next_step=MAKE_ROOM)
     return StoreError(f"it cannot be written: {error}", place=str(path), next_step="make room or name another place")
 

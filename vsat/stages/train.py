@@ -12,6 +12,7 @@ import json
 import logging
 import os
 import shutil
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass, field, replace
@@ -39,6 +40,7 @@ from vsat.model.prior import Prior
 from vsat.model.rehearsal import Rehearsed, Stretch, rehearse, stretch_of
 from vsat.model.tokens import NUMBER_KINDS
 from vsat.model.training import train as train_model
+from vsat.room import is_full
 from vsat.stages.card import write_card
 from vsat.stages.model_item import write_model_item
 from vsat.stages.models import SHIPPED
@@ -145,11 +147,21 @@ def train(plan: TrainPlan, out: Path, *, progress: Progress | None = None) -> Tr
 
 @contextmanager
 def _told(out: Path) -> Iterator[None]:
-    """A full disk is told as one, whoever met it: TensorBoard's writer, the weights or the card."""
+    """A full disk is told as one, whoever met it: TensorBoard's writer, the weights or the card; and it is told once."""
+    before = threading.excepthook
+
+    def hook(args: threading.ExceptHookArgs) -> None:
+        # TensorBoard's thread hands its error on to the next who writes
+        if not (isinstance(args.exc_value, OSError) and is_full(args.exc_value, out)):
+            before(args)
+
+    threading.excepthook = hook
     try:
         yield
     except (OSError, SafetensorError) as error:
         raise unwritten(error, out) from error
+    finally:
+        threading.excepthook = before
 
 
 def _trained(
