@@ -348,10 +348,10 @@ def run_case(bench: Bench, case: Case, *, levels: int, seed: int = 0, seconds: f
 def levels_of(most_bytes: int, files: int, count: int) -> list[Level]:
     """No room, a few pages, and equal steps to what is needed; and some numbers of files."""
     tight = [Level(pages * PAGE_BYTES) for pages in (0, 1, 4, 12, 20)]
-    spread = [Level(int(most_bytes * step / count)) for step in range(1, count + 1)]
+    spread = [Level(int(most_bytes * (step + 0.5) / count)) for step in range(count)]
     few = [Level(ROOMY, number) for number in {0, 1, 2, 4, files // 2}]
     return sorted(
-        {*tight[: max(2, count // 2)], *spread, *few[: max(1, count // 3)]},
+        {*tight[: 1 + count // 2], *spread, *few[: count // 3]},
         key=lambda one: (one.free_files, one.free_bytes),
     )
 
