@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from disks import PAGE_BYTES, CannotMountError, small_disk
 from object_store import ObjectStore, serving
 
 from vsat.objects import ObjectPath, place_of
@@ -65,6 +66,16 @@ def clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.
             monkeypatch.delenv(name)
     monkeypatch.setenv("NETRC", str(tmp_path_factory.getbasetemp() / "no-netrc"))
     yield
+
+
+@pytest.fixture(scope="session")
+def mounts(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """File systems may be mounted; skips where they may not."""
+    try:
+        with small_disk(tmp_path_factory.mktemp("mounts") / "disk", PAGE_BYTES):
+            pass
+    except CannotMountError as error:
+        pytest.skip(f"no file system can be mounted here: {error}")
 
 
 @pytest.fixture(scope="session")

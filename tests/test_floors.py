@@ -20,7 +20,16 @@ TEXTS = sorted(
 FLOORS = (
     ("vsat.errors", "vsat.hls"),
     ("vsat.core",),
-    ("vsat.document", "vsat.methods", "vsat.objects", "vsat.fields", "vsat.settings", "vsat.config", "vsat.starter"),
+    (
+        "vsat.document",
+        "vsat.methods",
+        "vsat.objects",
+        "vsat.room",
+        "vsat.fields",
+        "vsat.settings",
+        "vsat.config",
+        "vsat.starter",
+    ),
     ("vsat.io", "vsat.model"),
     ("vsat.stages",),
     ("vsat.__init__", "vsat.viewer", "vsat.processes", "vsat.stack", "vsat.doctor"),

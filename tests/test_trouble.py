@@ -3,7 +3,6 @@
 import base64
 import json
 import os
-import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from disks import small_disk
 from faulty import Catalogue, Server, needs, serving
 from test_flows import artifacts, server  # noqa: F401 - the fixture of one Prefect server
 
@@ -131,24 +131,12 @@ def test_a_catalogue_that_hangs_costs_the_doctor_seconds(tmp_path: Path) -> None
     assert time.monotonic() - began < 45
 
 
-@contextmanager
-def small_disk(folder: Path, size_kb: int) -> Iterator[Path]:
-    """A file system of so many kB."""
-    folder.mkdir()
-    command = ["mount", "-t", "tmpfs", "-o", f"size={size_kb}k", "tmpfs", str(folder)]
-    made = subprocess.run(command, capture_output=True, text=True, check=False)
-    if made.returncode:
-        pytest.skip(f"no file system can be mounted here: {made.stderr.strip()}")
-    try:
-        yield folder
-    finally:
-        subprocess.run(["umount", "--lazy", str(folder)], check=True)
-
-
+@pytest.mark.usefixtures("mounts")
 @pytest.mark.parametrize("size_kb", [8, 120, 400])
 def test_a_full_disk_ends_the_night_wherever_it_is_and_more_room_mends_it(tmp_path: Path, size_kb: int) -> None:
     made = tiny(tmp_path / "region")
-    with small_disk(tmp_path / "disk", size_kb) as disk:
+    with small_disk(tmp_path / "disk", size_kb << 10) as small:
+        disk = small.folder
         file = made.with_name("full.yaml")
         file.write_text(made.read_text().replace("store: var", f"store: {disk}").replace("name: tiny", "name: full"))
         name, kind, code, message, report = night(file)
@@ -157,5 +145,5 @@ def test_a_full_disk_ends_the_night_wherever_it_is_and_more_room_mends_it(tmp_pa
             assert "cannot be written" in text and "make room" in text and str(disk) in text
         found = find(file, "full: disk", tmp_path)
         assert found.level == "error" and "make room" in found.next_step
-        subprocess.run(["mount", "-o", "remount,size=64m", str(disk)], check=True)
+        small.leave(64 << 20)
         assert night(file)[0] == "Completed"

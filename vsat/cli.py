@@ -5,16 +5,17 @@ import logging
 import sys
 from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import typer
 
-from vsat.errors import InputError, VsatError
+from vsat.errors import DiskFull, InputError, VsatError
 from vsat.exporting import export
 from vsat.learning import evaluate, fill, sample, train
 from vsat.mending import gc, repair, verify
 from vsat.operating import doctor, down, serve, up
 from vsat.promoting import app as models
+from vsat.room import MAKE_ROOM, NO_ROOM
 from vsat.terminal import (
     AsOf,
     End,
@@ -57,13 +58,23 @@ def main() -> None:
     try:
         app()
     except VsatError as error:
-        if "--json" in sys.argv:
-            told = {
-                "problem": error.problem, "place": error.place, "next_step": error.next_step, "page": error.page,
-            }  # fmt: skip
-            typer.echo(json.dumps({"error": type(error).__name__, **told, "exit_code": int(error.exit_code)}))
-        typer.echo(f"vsat: {error}\nsee {error.page}", err=True)
-        sys.exit(int(error.exit_code))
+        _end(error)
+    except OSError as error:
+        if error.errno not in NO_ROOM:
+            raise
+        place = str(error.filename or "the disk")
+        _end(DiskFull(f"it cannot be written: {error.strerror}", place=place, next_step=MAKE_ROOM))
+
+
+def _end(error: VsatError) -> NoReturn:
+    """Say what went wrong, and end with its exit code."""
+    if "--json" in sys.argv:
+        told = {
+            "problem": error.problem, "place": error.place, "next_step": error.next_step, "page": error.page,
+        }  # fmt: skip
+        typer.echo(json.dumps({"error": type(error).__name__, **told, "exit_code": int(error.exit_code)}))
+    typer.echo(f"vsat: {error}\nsee {error.page}", err=True)
+    sys.exit(int(error.exit_code))
 
 
 @app.callback()

@@ -178,6 +178,7 @@ def evaluate(
 ) -> None:
     """Hide what was seen, fill it with every method, and say how far each is off and how well it knows."""
     from vsat.core.protocols import PROTOCOLS
+    from vsat.io.durable import put_file
     from vsat.methods import DEFAULT_METHOD
     from vsat.settings import Settings
     from vsat.stages.evaluate import evaluate as run
@@ -195,8 +196,7 @@ def evaluate(
         )
     for path, content in ((json, verdict.to_json), (html, lambda: page(verdict, pictures))):
         if path is not None:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(content(), "utf-8")
+            put_file(path, content().encode())
     written = "".join(f"\n{name}: {path}" for name, path in (("scores", json), ("page", html)) if path)
     typer.echo(verdict.text() + written)
 

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from vsat.errors import InputError, StoreError
-from vsat.io.durable import aside_name, sync_folder, sync_tree
+from vsat.errors import InputError
+from vsat.io.durable import aside_name, sync_folder, sync_tree, unwritten
 
 _NETCDF = (b"CDF\x01", b"CDF\x02", b"CDF\x05", b"\x89HDF")
 _ZARR = ("zarr.json", ".zgroup")
@@ -67,9 +67,8 @@ def save_filled(ds: xr.Dataset, path: Path) -> None:
             sync_tree(aside)
             _replace_folder(aside, path)
         sync_folder(path.parent)
-    except OSError as error:
-        step = "make room or name another place"
-        raise StoreError(f"it cannot be written: {error.strerror or error}", place=str(path), next_step=step) from error
+    except (OSError, RuntimeError) as error:  # HDF5's own errors are of the latter kind
+        raise unwritten(error, path) from error
     finally:
         if aside.is_dir():
             _remove(aside)

@@ -3,19 +3,18 @@
 On a disk it is written aside, synced and renamed; into a bucket it is put by one request.
 """
 
-import errno
 import hashlib
 import os
 import threading
 from collections.abc import Iterable
+from errno import ENOSPC
 from pathlib import Path
 
 from vsat.errors import DiskFull, StoreError
 from vsat.objects import ObjectPath, StorePath
+from vsat.room import LEAST_FREE, MAKE_ROOM, NO_ROOM, is_full
 
 PARTIAL = ".partial"
-_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-_MAKE_ROOM = "make room there (vsat doctor says how much), then run again: what is finished stays"
 
 
 def write_file(path: StorePath, parts: Iterable[bytes]) -> str:
@@ -61,11 +60,31 @@ def unwritable(error: OSError, what: str, place: StorePath) -> StoreError:
         place: where, if the error does not tell.
     """
     told, where = f"{what} cannot be written: {error.strerror}", str(error.filename or place)
-    if error.errno in _NO_ROOM:
-        return DiskFull(told, place=where, next_step=_MAKE_ROOM)
+    if error.errno in NO_ROOM:
+        return DiskFull(told, place=where, next_step=MAKE_ROOM)
     return StoreError(
         told, place=where, next_step="give the right to write there, then run again: what is finished stays"
     )
+
+
+def unwritten(error: Exception, path: Path, *, wanted: int = LEAST_FREE) -> StoreError:
+    """The same for an error of a library that writes by itself, see `room.is_full`."""
+    if is_full(error, path, wanted=wanted):
+        return DiskFull(f"it cannot be written: {os.strerror(ENOSPC)}", place=str(path), next_step=MAKE_ROOM)
+    return StoreError(f"it cannot be written: {error}", place=str(path), next_step="make room or name another place")
+
+
+def put_file(path: Path, content: bytes) -> None:
+    """The content lies whole in `path`, whose folder is made if need be, in place of what was there.
+
+    Raises:
+        StoreError: it cannot be written; DiskFull where there is no room, and what was in `path` is still there.
+    """
+    make_folder(path.parent)
+    try:
+        write_file(path, [content])
+    except OSError as error:
+        raise unwritable(error, path.name, path) from error
 
 
 def make_folder(path: Path) -> None:

@@ -9,7 +9,6 @@ import errno
 import fcntl
 import json
 import os
-import shutil
 import sqlite3
 import sys
 import time
@@ -25,6 +24,7 @@ from vsat.errors import StoreError
 from vsat.io.durable import make_folder, unwritable
 from vsat.io.row_seals import SEAL_TABLE, keep_seals, seal_all
 from vsat.objects import ObjectPath, StorePath
+from vsat.room import has_room
 
 Fact = str | int | float | None
 Values = Sequence[str | int | float] | Mapping[str, str | int | float]
@@ -32,7 +32,6 @@ Step = tuple[str, Values]
 SCHEMA = 3  # PRAGMA user_version; raise it with every change of the tables
 TURN_S = 1.0  # who does not want to wait does so as long, for the place of the next is taken for an instant by everyone
 _LAST = "\U0010ffff"  # sorts after every text that it is not the beginning of
-_LEAST_FREE = 64 << 10  # bytes: SQLite wants a few pages for its log and its index
 BUSY_S = 60.0  # many workers share one file; each holds it for milliseconds
 
 TABLES = f"""{SEAL_TABLE}
@@ -111,7 +110,7 @@ class Ledger:
             self._db = sqlite3.connect(path, timeout=BUSY_S, isolation_level=None)
         try:
             with self._told():
-                self._prepare()
+                self._begin(path)
         except StoreError:
             self._db.close()
             raise
@@ -168,6 +167,19 @@ class Ledger:
     def delete_watermark(self, name: str) -> None:
         """`name` was never finished."""
         self._write("watermark", name, "DELETE FROM watermark WHERE name = ?", (name,))
+
+    def _begin(self, path: Path) -> None:
+        try:
+            self._prepare()
+        except sqlite3.OperationalError:
+            log = Path(f"{path}-wal")
+            if has_room(path) or (log.exists() and log.stat().st_size):
+                raise
+            # Even who reads needs an index beside the file, 32 kB, and there is no room for it. Nothing is in the log, so
+            # that the file holds all that is finished, and can be read as it stands.
+            self._db.close()
+            self._db = sqlite3.connect(f"{path.absolute().as_uri()}?immutable=1", uri=True, isolation_level=None)
+            self._prepare()
 
     def _prepare(self) -> None:
         version = self._db.execute("PRAGMA user_version").fetchone()[0]
@@ -233,7 +245,9 @@ class Ledger:
         try:
             yield
         except sqlite3.Error as error:
-            if shutil.disk_usage(self._path.parent).free < _LEAST_FREE:  # SQLite has many words for a full disk
+            assert isinstance(self._path, Path)
+            is_full = getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_FULL
+            if is_full or not has_room(self._path):  # SQLite has many words for it
                 raise unwritable(OSError(errno.ENOSPC, str(error)), "the ledger", self._path) from error
             raise StoreError(
                 f"the ledger cannot be used: {error}",

@@ -11,8 +11,7 @@ from pyproj import CRS
 
 from vsat.core.grid import TileGrid
 from vsat.core.indices import named
-from vsat.errors import StoreError
-from vsat.io.durable import aside_name, sync_folder
+from vsat.io.durable import aside_name, sync_folder, unwritten
 from vsat.io.images import Published
 from vsat.io.variables import Variable, read_variable
 
@@ -65,8 +64,7 @@ def write_netcdf(
         aside.replace(path)
         sync_folder(path.parent)
     except (OSError, RuntimeError) as error:  # HDF5's own errors, such as of a full disk, are of the latter kind
-        step = "make room or name another place"
-        raise StoreError(f"it cannot be written: {error}", place=str(path), next_step=step) from error
+        raise unwritten(error, path) from error
     finally:
         aside.unlink(missing_ok=True)
 

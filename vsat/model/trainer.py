@@ -26,12 +26,13 @@ from transformers.integrations.integration_utils import TensorBoardCallback
 from transformers.trainer_callback import PrinterCallback, TrainerControl, TrainerState
 from transformers.utils import logging as transformers_logging
 
-from vsat.errors import StoreError, VsatError
+from vsat.errors import DiskFull, StoreError, VsatError
 from vsat.model import saves
 from vsat.model.dataset import PatchSampler, Sample
 from vsat.model.loader import EverySample, PatchLoader, Samples, StepLoader
 from vsat.model.optimizers import make_optimizer
 from vsat.model.options import TrainOptions, TrainResult
+from vsat.room import is_full
 
 log = logging.getLogger(__name__)
 
@@ -336,7 +337,8 @@ def _writing(aside: Path) -> Iterator[None]:
         yield
     except (OSError, RuntimeError, SafetensorError) as error:  # torch tells of a full disk by a RuntimeError
         step = "make room there, and train again: it goes on from the checkpoint before"
-        raise StoreError(f"the checkpoint could not be written: {error}", place=str(aside), next_step=step) from error
+        kind = DiskFull if is_full(error, aside) else StoreError
+        raise kind(f"the checkpoint could not be written: {error}", place=str(aside), next_step=step) from error
 
 
 class _Pace(TrainerCallback):

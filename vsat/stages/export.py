@@ -10,7 +10,7 @@ from typing import Literal
 from vsat.config import Region
 from vsat.core.indices import named
 from vsat.errors import InputError
-from vsat.io.durable import make_folder
+from vsat.io.durable import make_folder, put_file
 from vsat.io.images import Published, image_grid, published, tile_images
 from vsat.io.netcdf import write_netcdf
 from vsat.io.stacks import write_stack
@@ -99,7 +99,7 @@ def export(
             write_stack(path, grid, images, variable)
             files.append(path)
             if style := style_of(variable):
-                path.with_suffix(".qml").write_bytes(style)
+                put_file(path.with_suffix(".qml"), style)
             if progress:
                 progress(done, len(variables))
     log.info("%s: %d images of %s, %d variables", out, len(images), grid.tile, len(variables))

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from vsat.core.sampling import Strata
 from vsat.core.splits import SPLITS
 from vsat.hls import BANDS, RESOLUTION_M
-from vsat.io.durable import write_file
+from vsat.io.durable import put_file
 from vsat.io.patch_reader import PatchStore
 from vsat.io.sealed import sealed_page
 from vsat.io.zarr_json import Json
@@ -137,8 +137,8 @@ def report_of(out: Path, places: Sequence[Place], *, kept: bool) -> SampleReport
 
 def write_report(out: Path, report: SampleReport) -> None:
     """The report lies beside the patches as `report.html` and `report.md`."""
-    write_file(out / "report.html", [sealed_page(html(report))])
-    write_file(out / "report.md", [sealed_page(markdown(report))])
+    put_file(out / "report.html", sealed_page(html(report)))
+    put_file(out / "report.md", sealed_page(markdown(report)))
 
 
 def html(report: SampleReport) -> str:

@@ -19,7 +19,7 @@ from vsat.core.grid import TileGrid, owner_mask
 from vsat.core.strata import Candidates, CellStats, Survey, candidates, survey_scene
 from vsat.errors import StoreError
 from vsat.hls import SENSORS, SceneKey
-from vsat.io.durable import write_file
+from vsat.io.durable import put_file
 from vsat.io.ledger import Ledger, Receipt
 from vsat.io.scenes import done_scenes, ledger_path, read_scenes
 from vsat.io.static import read_static
@@ -185,13 +185,7 @@ _FIELDS = ("day_t", "sensor_t", "clear_tyx", "valid_tyx", "ndvi_tyx", "bright_ty
 def _store(job: SurveyJob, survey: Survey) -> None:
     arrays: dict[str, Any] = {name: getattr(survey, name) for name in _FIELDS}
     arrays |= {f"static_{name}": values for name, values in survey.static.items()}
-    content = packed_survey(arrays | {"signature": np.array(job.signature)})
-    Path(job.path).parent.mkdir(parents=True, exist_ok=True)
-    try:
-        write_file(Path(job.path), [content])
-    except OSError as error:
-        step = "make room or give the right to write there, then run again"
-        raise StoreError(f"it cannot be written: {error.strerror}", place=job.path, next_step=step) from error
+    put_file(Path(job.path), packed_survey(arrays | {"signature": np.array(job.signature)}))
 
 
 def packed_survey(arrays: Mapping[str, NDArray[Any]]) -> bytes:

@@ -12,18 +12,21 @@ import json
 import logging
 import os
 import shutil
-from collections.abc import Sequence
-from contextlib import nullcontext
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from safetensors import SafetensorError
 
 from vsat.core.gaps import GapDesign
 from vsat.core.masks import clear
 from vsat.core.splits import SPLITS
 from vsat.errors import InputError
+from vsat.io.durable import unwritten
 from vsat.io.ledger import lease
 from vsat.io.patch_reader import PatchStore
 from vsat.methods import ANYDATE
@@ -37,6 +40,7 @@ from vsat.model.prior import Prior
 from vsat.model.rehearsal import Rehearsed, Stretch, rehearse, stretch_of
 from vsat.model.tokens import NUMBER_KINDS
 from vsat.model.training import train as train_model
+from vsat.room import is_full
 from vsat.stages.card import write_card
 from vsat.stages.model_item import write_model_item
 from vsat.stages.models import SHIPPED
@@ -137,8 +141,27 @@ def train(plan: TrainPlan, out: Path, *, progress: Progress | None = None) -> Tr
     model = _model(plan)
     learn, held_out, sources = _sets(plan, model.config.patch_px)
     first = int(os.environ.get("RANK", "0")) == 0
-    with lease(out, "train") if first else nullcontext():
+    with lease(out, "train") if first else nullcontext(), _told(out):
         return _trained(plan, out, model, learn, held_out, sources, progress, first=first)
+
+
+@contextmanager
+def _told(out: Path) -> Iterator[None]:
+    """A full disk is told as one, whoever met it: TensorBoard's writer, the weights or the card; and it is told once."""
+    before = threading.excepthook
+
+    def hook(args: threading.ExceptHookArgs) -> None:
+        # TensorBoard's thread hands its error on to the next who writes
+        if not (isinstance(args.exc_value, OSError) and is_full(args.exc_value, out)):
+            before(args)
+
+    threading.excepthook = hook
+    try:
+        yield
+    except (OSError, SafetensorError) as error:
+        raise unwritten(error, out) from error
+    finally:
+        threading.excepthook = before
 
 
 def _trained(
