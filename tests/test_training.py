@@ -7,17 +7,15 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from tiny_model import UNSCORED, Points, TinyModel, TinyOutput, collate, tiny_model
+from tiny_model import UNSCORED, Points, collate, tiny_model
 from torch.optim import AdamW
 from training_runs import HELD_OUT, OPTIONS, Killed, batches_of, lr_of, run, same
 
 from vsat.errors import InputError, VsatError
-from vsat.model import saves
 from vsat.model.dataset import Sample
 from vsat.model.optimizers import ADAMW_BETAS
 from vsat.model.sophia import SophiaG
@@ -156,45 +154,7 @@ def test_two_processes_do_what_one_does_with_double_batches(tmp_path: Path) -> N
         run(tmp_path / "plain", TrainOptions(**options))
 
 
-# Numbers that are none
-
-
-def test_a_loss_that_is_not_finite_names_step_and_samples(tmp_path: Path) -> None:
-    lost = 13
-    options = replace(OPTIONS, batch=2, accumulate=4, save_every=1)
-    step = next(i for i in range(5) if any(lost in batch["index"] for batch in batches_of(options, Points(), i)))
-    batch = next(batch for batch in batches_of(options, Points(), step) if lost in batch["index"])
-    with pytest.raises(VsatError) as error:
-        run(tmp_path, options, train_set=Points(lost=[lost]))
-    named = ", ".join(map(str, sorted(batch["index"].tolist())))
-    assert f"the loss of step {step + 1} is not finite; samples {named}" in error.value.problem
-    assert max(saves.steps(tmp_path), default=0) == step
-
-
-class Steep(TinyModel):
-    """Its loss is finite, and has no gradient, where a batch has sample 13."""
-
-    def forward(self, *, x: torch.Tensor, y: torch.Tensor, index: torch.Tensor) -> TinyOutput:
-        output = super().forward(x=x, y=y, index=index)
-        output.loss = output.loss + torch.sqrt(self.head.bias.square().sum() * 0 * (index == 13).any())
-        return output if 13 in index else super().forward(x=x, y=y, index=index)
-
-
-@pytest.mark.parametrize("optimizer", ["adamw", "sophia"])
-def test_a_gradient_that_is_not_finite_names_step_and_samples(optimizer: Any, tmp_path: Path) -> None:
-    options = replace(OPTIONS, optimizer=optimizer, save_every=1)
-    step = next(i for i in range(5) if 13 in batches_of(options, Points(), i)[0]["index"])
-    samples = sorted(batches_of(options, Points(), step)[0]["index"].tolist())
-    with pytest.raises(VsatError, match=f"the gradient of step {step + 1} is not finite") as error:
-        run(tmp_path, options, model=Steep(tiny_model().config))
-    assert ", ".join(map(str, samples)) in error.value.problem
-    assert max(saves.steps(tmp_path), default=0) == step
-
-
-def test_a_held_out_loss_that_is_not_finite_names_samples(tmp_path: Path) -> None:
-    with pytest.raises(VsatError, match="the held-out loss after step 3 is not finite; samples 8, 9, 10"):
-        run(tmp_path, OPTIONS, held_out=Points(11, seed=1, lost=[9]))
-    assert saves.steps(tmp_path) == set()
+# Values that are not scored
 
 
 class Unscored(Points):

@@ -76,11 +76,13 @@ class Points:
         length: how many.
         seed: of all of them.
         rule: of the answers; another rule cannot be learnt from this one.
-        lost: samples whose features are not numbers.
+        lost: samples whose features are `poison`.
     """
 
-    def __init__(self, length: int = 40, *, seed: int = 0, rule: int = 0, lost: Sequence[int] = ()) -> None:
-        self.length, self.seed, self.lost, self.epoch = length, seed, lost, 0
+    def __init__(
+        self, length: int = 40, *, seed: int = 0, rule: int = 0, lost: Sequence[int] = (), poison: float = np.nan
+    ) -> None:
+        self.length, self.seed, self.lost, self.epoch, self.poison = length, seed, lost, 0, poison
         self.rule = np.random.default_rng(rule).normal(size=(FEATURES, VALUES, BINS))
 
     def __len__(self) -> int:
@@ -89,12 +91,15 @@ class Points:
     def set_epoch(self, epoch: int) -> None:
         self.epoch = epoch
 
+    def name(self, item: int) -> str:
+        return str(item)
+
     def __getitem__(self, item: int) -> Sample:
         rng = np.random.default_rng([self.seed, self.epoch, item])
         x = rng.normal(size=FEATURES)
         y = np.einsum("f,fvb->vb", x, self.rule).argmax(-1)
         y[rng.permutation(VALUES)[: rng.integers(VALUES)]] = UNSCORED
-        x = np.where(item in self.lost, np.nan, x).astype(np.float32)
+        x = np.where(item in self.lost, self.poison, x).astype(np.float32)
         return {"x": torch.from_numpy(x), "y": torch.from_numpy(y), "index": torch.tensor(item)}
 
 

@@ -23,6 +23,9 @@ log = logging.getLogger(__name__)
 
 BANK_PATCHES = 32  # whose clouds are laid over others
 BANK_CLEAR = (0.15, 0.85)  # clear share of a look that has a cloud worth laying
+DAYS = range(
+    73_050
+)  # since 1970: of a look; what claims another one is no patch, and would ask for a calendar without end
 MOST_UNREADABLE = 0.05  # of a store; with more of it gone, what is left is not what was drawn
 
 Sample = dict[str, Any]  # tensors, but for `air`
@@ -133,7 +136,7 @@ class PatchDataset(Dataset[Sample]):
             name = self.source.name(index)
             if name not in self.unreadable:
                 try:
-                    return index, self.source.read(index)
+                    return index, _dated(self.source.read(index), name)
                 except StoreError as error:
                     self._count(name, error)
         raise StoreError("not one patch can be read", place="patches", next_step="run vsat sample again")
@@ -154,6 +157,14 @@ class PatchDataset(Dataset[Sample]):
             share = seen.mean(axis=(1, 2))
             found.append(~seen[(share > BANK_CLEAR[0]) & (share < BANK_CLEAR[1])])
         return np.concatenate(found)
+
+
+def _dated(patch: Any, name: str) -> Any:
+    """The patch, if its looks are of our time."""
+    for day in patch.day_t.tolist():
+        if day not in DAYS:
+            raise StoreError(f"a look of day {day} since 1970", place=name, next_step="draw the patches again")
+    return patch
 
 
 def _turned(array: NDArray[Any], turn: int) -> torch.Tensor:

@@ -66,6 +66,15 @@ class Examples(Dataset[Example]):
         """Other gaps and pixels from now on."""
         self.patches.set_epoch(epoch)
 
+    @property
+    def unreadable(self) -> dict[str, str]:
+        """Patches that could not be read, and why."""
+        return self.patches.unreadable
+
+    def name(self, item: int) -> str:
+        """The patch that an example is made of, for messages."""
+        return self.patches.source.name(int(self[item]["index"]))
+
     def __getitem__(self, item: int) -> Example:
         """One example, see `collate`; of a patch without a gap the next one that has some."""
         for step in range(len(self)):
@@ -135,6 +144,16 @@ class Mixed(Dataset[Example]):
         """One example."""
         part = self.parts[item % len(self.parts)]
         return part[item // len(self.parts) % len(part)]
+
+    @property
+    def unreadable(self) -> dict[str, str]:
+        """Patches that could not be read, and why."""
+        return {name: why for part in self.parts for name, why in part.unreadable.items()}
+
+    def name(self, item: int) -> str:
+        """The patch that an example is made of, for messages."""
+        part = self.parts[item % len(self.parts)]
+        return part.name(item // len(self.parts) % len(part))
 
     def set_epoch(self, epoch: int) -> None:
         """Other gaps from now on."""

@@ -27,6 +27,10 @@ class Samples(Protocol):
         """Other samples from now on."""
         ...
 
+    def name(self, item: int, /) -> str:
+        """Which one it is, for messages."""
+        ...
+
 
 class PatchLoader:
     """Batches of a dataset in a sampler's order.
@@ -122,12 +126,18 @@ class StepLoader(PatchLoader):
         collate: Callable[[list[Sample]], Sample] = collate,
     ) -> None:
         super().__init__(dataset, sampler, batch_size=batch_size, threads=threads, pin=pin, collate=collate)
-        self.length, self.first = steps * accumulate, done * accumulate
+        self.accumulate, self.length, self.first = accumulate, steps * accumulate, done * accumulate
         self.per_epoch = len(sampler) // (batch_size * accumulate) * accumulate
         assert self.per_epoch > 0
 
     def __len__(self) -> int:
         return self.length
+
+    def items(self, step: int) -> NDArray[np.int64]:
+        """Of this process's samples those of a step of the epoch that is under way."""
+        size = self.batch_size * self.accumulate
+        place = step % (self.per_epoch // self.accumulate) * size
+        return self.sampler.order()[place : place + size]
 
     def __iter__(self) -> Iterator[Sample]:
         made = self.first

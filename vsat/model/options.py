@@ -84,6 +84,8 @@ class TrainResult:
         best_step: whose weights the model has now.
         unclipped: share of coordinates that Sophia's last step did not clip; None for others.
         stopped: by what.
+        left_out: samples whose loss or gradient was not finite, by set and name.
+        parts: into which batches were cut at last, for want of memory.
     """
 
     steps: int
@@ -93,3 +95,5 @@ class TrainResult:
     best_step: int
     unclipped: float | None
     stopped: Literal["steps", "patience", "minutes"]
+    left_out: tuple[str, ...] = ()
+    parts: int = 1

@@ -1,8 +1,9 @@
 """transformers' Trainer, as vsat needs it: the loss of a step is the mean over its scored values, whatever its batches are.
 
 Gradients are summed over all scored values of a step, of its accumulated batches and of all processes, and divided once
-by their number. Sophia's second pass, batches in a fixed order, whole checkpoints, and an end where a loss is not finite.
-Nothing here reaches the network.
+by their number. Sophia's second pass, batches in a fixed order, whole checkpoints. Samples whose own loss or gradient is
+not finite are left out by name; where the weights are at fault, or too many samples are, training ends. Nothing here
+reaches the network.
 """
 
 import importlib.util
@@ -32,12 +33,15 @@ from vsat.model.dataset import PatchSampler, Sample
 from vsat.model.loader import EverySample, PatchLoader, Samples, StepLoader
 from vsat.model.optimizers import make_optimizer
 from vsat.model.options import TrainOptions, TrainResult
+from vsat.model.passes import Passes
 from vsat.room import is_full
 
 log = logging.getLogger(__name__)
 
 KEPT = 2  # checkpoints, and the best one
 STATE, RUN, HELD_OUT = "trainer_state.json", "run.json", "eval_loss"
+MOST_LEFT_OUT = 0.05  # of a set, and half of a step; with more of it gone, it is not what was to be learned
+NAMED = 8  # samples in a message
 
 
 @dataclass(frozen=True)
@@ -67,17 +71,18 @@ class StepTrainer(Trainer):
         self, model: PreTrainedModel, args: TrainingArguments, options: TrainOptions, data: TrainData,
         run: dict[str, Any], begun: Path | None, report: Callable[[int, int], None] | None,
     ) -> None:  # fmt: skip
-        self.started, self.earlier, self.late = time.monotonic(), 0.0, False
+        before = {} if begun is None else json.loads((begun / RUN).read_text(encoding="utf-8"))
+        self.started, self.earlier, self.late = time.monotonic(), float(before.get("seconds", 0)), False
+        self.left_out: set[str] = set(before.get("left_out", ()))
         self.options, self.data, self.run, self.begun, self.report = options, data, run, begun, report
         self.net: Any = model
         self.out = Path(str(args.output_dir))
-        self.seen: list[tuple[Sample, torch.Tensor, torch.Tensor]] = []  # of this step: batch, summed loss, count
         super().__init__(model=model, args=args)
+        self.passes = Passes(model, self.accelerator, options, world=args.world_size, parts=before.get("parts", 1))
         set_seed(options.seed + args.process_index)  # other dropout in each process
         if begun is not None:
             self.state = TrainerState.load_from_json(str(begun / STATE))
             self.forget_lost_best(self.state)
-            self.earlier = json.loads((begun / RUN).read_text(encoding="utf-8"))["seconds"]
         self.first_step = self.state.global_step
         self.remove_callback(PrinterCallback)
         self.add_callback(_Pace(self))
@@ -103,6 +108,8 @@ class StepTrainer(Trainer):
             best_step=best,
             unclipped=next((share for _, share in reversed(self._logged("unclipped"))), None),
             stopped="steps" if last >= self.options.steps else ended,
+            left_out=tuple(sorted(self.left_out)),
+            parts=self.passes.parts,
         )
 
     @property
@@ -136,10 +143,11 @@ class StepTrainer(Trainer):
         """Batches of the steps that are left."""
         options, data, args = self.options, self.data, self.args
         order = PatchSampler(len(data.train_set), seed=options.seed, rank=args.process_index, world=args.world_size)
-        return StepLoader(
+        self.batches = StepLoader(
             data.train_set, order, batch_size=options.batch, accumulate=options.accumulate, steps=options.steps,
             done=self.first_step, threads=options.threads, pin=torch.cuda.is_available(), collate=data.collate,
         )  # fmt: skip
+        return self.batches
 
     def create_optimizer(self, model: Any = None) -> Optimizer:
         """The one that the options name; it stays `raw` when accelerate has wrapped it."""
@@ -154,20 +162,9 @@ class StepTrainer(Trainer):
     def training_step(self, model: Any, inputs: Any, num_items_in_batch: Any = None) -> torch.Tensor:
         """Add a batch's gradients to the step's; with the step's last batch the step's loss is returned, else 0."""
         model.train()
-        batch = self._prepare_inputs(inputs)
-        outputs = model(**batch)
-        summed = outputs.loss.float() * outputs.count
-        self.accelerator.backward(summed)
-        self.seen.append((batch, summed.detach(), outputs.count))
+        self.passes.add(model, self._prepare_inputs(inputs))
         loss = self._close_step() if self.accelerator.sync_gradients else 0.0
         return torch.tensor(loss, device=self.args.device)
-
-    def _get_grad_norm(self, model: Any, grad_norm: Any = None) -> Any:
-        """The gradient's norm before clipping; Trainer asks for it last before the optimiser moves anything."""
-        norm = super()._get_grad_norm(model, grad_norm)  # type: ignore[no-untyped-call]
-        if not math.isfinite(norm):
-            self._stop(f"the gradient of step {self.state.global_step + 1} is not finite", self.indices)
-        return norm
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Keep and show numbers of this step."""
@@ -208,7 +205,8 @@ class StepTrainer(Trainer):
                     self.net.save_pretrained(aside)
                 self._save_optimizer_and_scheduler(str(aside))
                 self.state.save_to_json(str(aside / STATE))
-                (aside / RUN).write_text(json.dumps({"run": self.run, "seconds": self.seconds}), encoding="utf-8")
+                known = {"seconds": self.seconds, "parts": self.passes.parts, "left_out": sorted(self.left_out)}
+                (aside / RUN).write_text(json.dumps({"run": self.run} | known), encoding="utf-8")
         self.accelerator.wait_for_everyone()
         with _writing(aside):
             if is_first:
@@ -222,71 +220,97 @@ class StepTrainer(Trainer):
     def _close_step(self) -> float:
         """Make of the step's summed gradients those of its mean loss, and return that."""
         self.late = self.options.minutes is not None and time.monotonic() - self.started > 60 * self.options.minutes
-        seen, self.seen = self.seen, []
-        self.indices = [int(index) for batch, _, _ in seen for index in batch["index"]]
-        total, count, late = self._over_processes(
-            [sum(float(summed) for _, summed, _ in seen), sum(int(count) for _, _, count in seen), self.late]
-        )
-        self.late, step = late > 0, self.state.global_step + 1
-        if not math.isfinite(total):
-            lost = [int(index) for batch, summed, _ in seen if not summed.isfinite() for index in batch["index"]]
-            self._stop(f"the loss of step {step} is not finite", lost)
-        if not count:
-            self._stop(f"step {step} has no scored value", self.indices)
-        for p in self.net.parameters():
-            if p.grad is not None:
-                p.grad.mul_(self.args.world_size / count)  # DDP has divided the sum over processes by their number
+        step = self.state.global_step
+        loss, count, problem = self._averaged()
+        if problem:
+            self._leave_out(f"the {problem} of step {step + 1} is not finite", self.batches.items(step).tolist())
+            loss, count, problem = self._averaged()
+        if problem:
+            self._stop(f"the {problem} of step {step + 1} is not finite", self._names_of(step))
         if self.options.optimizer == "sophia" and self.raw.hessian_due:
-            self._estimate_curvature([(batch, int(count)) for batch, _, count in seen], int(count))
-        return total / count
+            self._estimate_curvature(count)
+        self.passes.seen = []
+        return loss
 
-    def _estimate_curvature(self, batches: list[tuple[Sample, int]], count: int) -> None:
+    def _averaged(self) -> tuple[float, int, str]:
+        """Mean loss over the step, the number of values that it is of, and what of it is not finite; .grad is its gradient."""
+        total, count, late = self._over_processes([*self.passes.totals(), self.late])
+        self.late, step = late > 0, self.state.global_step
+        if not math.isfinite(total):
+            return total, int(count), "loss"
+        if not count:
+            self._stop(f"step {step + 1} has no scored value", self._names_of(step))
+        norm = self.passes.average(int(count))
+        return total / count, int(count), "" if math.isfinite(norm) else "gradient"
+
+    def _leave_out(self, problem: str, items: list[int]) -> None:
+        """Do the step again without those of its samples that are at fault, if it is they that are."""
+        train_set, collate, size = self.data.train_set, self.data.collate, self.options.batch
+        lost = [item for item in items if not self.passes.is_sound(self._prepare_inputs(collate([train_set[item]])))]
+        kept = [item for item in items if item not in lost]
+        some, all_of_them = self._over_processes([len(lost), len(items)])
+        if not some or 2 * some > all_of_them:
+            at_fault = f"{problem}, with {some:.0f} of {all_of_them:.0f} samples alone"
+            self._stop(at_fault, self._names_of(self.state.global_step))
+        self._note(problem, "train", lost)
+        batches = (kept[first : first + size] for first in range(0, len(kept), size))
+        self.passes.replace(self._prepare_inputs(collate([train_set[item] for item in batch])) for batch in batches)
+
+    def _note(self, problem: str, part: Literal["train", "held-out"], items: list[int]) -> None:
+        """Count the samples that are left out of a set, by all processes, and tell each once."""
+        of: Any = self.data.train_set if part == "train" else self.data.held_out
+        fresh = self._everywhere(f"{part} {of.name(item)}" for item in items) - self.left_out
+        self.left_out |= fresh
+        for name in sorted(fresh) if self.args.process_index == 0 else ():
+            log.warning("left out: %s, for %s with it", name, problem)
+        gone = {name for name in self.left_out if name.startswith(part)}
+        if fresh and len(gone) > max(1.0, MOST_LEFT_OUT * len(of)):
+            self._stop(f"{problem}; {len(gone)} of {len(of)} are left out by now", fresh)
+
+    def _estimate_curvature(self, count: int) -> None:
         """Give Sophia the gradient against labels drawn from the model's output, and then the true one again."""
         step, args = self.state.global_step, self.args
         seed = np.random.SeedSequence([self.options.seed, step, args.process_index]).generate_state(1)[0]
-        generator = torch.Generator(args.device).manual_seed(int(seed))
         trained = [p for p in self.net.parameters() if p.requires_grad]
-        true, drawn = [p.grad for p in trained], [torch.zeros_like(p) for p in trained]
-        for batch, scored in (pair for pair in batches if pair[1]):
-            with self.accelerator.autocast():
-                loss = self.net.sampled_loss(**batch, generator=generator)
-            # not backward: .grad and DDP's hooks on it are left alone
-            grads = torch.autograd.grad(loss.float() * scored, trained, allow_unused=True)
-            for mean, grad in zip(drawn, grads, strict=True):
-                if grad is not None:
-                    mean.add_(grad, alpha=1 / count)
+        true = [p.grad for p in trained]
+        drawn = self.passes.drawn(lambda: torch.Generator(args.device).manual_seed(int(seed)), count)
         for p, grad in zip(trained, drawn, strict=True):
             if args.world_size > 1:
                 distributed.all_reduce(grad)
             p.grad = grad
         if not all(bool(grad.isfinite().all()) for grad in drawn):
-            self._stop(f"the gradient of step {step + 1} against drawn labels is not finite", self.indices)
+            self._stop(f"the gradient of step {step + 1} against drawn labels is not finite", self._names_of(step))
         self.raw.update_hessian(count)
         for p, before in zip(trained, true, strict=True):
             p.grad = before
 
-    @torch.no_grad()
     def _held_out_loss(self) -> float:
         """Mean over all scored values of the held-out set, the same whatever the batches and processes."""
-        held_out, args, total, scored = self.data.held_out, self.args, 0.0, 0
+        held_out, args, size, collate = self.data.held_out, self.args, self.options.batch, self.data.collate
         assert held_out is not None
         order = EverySample(len(held_out), rank=args.process_index, world=args.world_size)
-        loader = PatchLoader(
-            held_out, order, batch_size=self.options.batch, threads=self.options.threads, collate=self.data.collate
-        )
+        loader = PatchLoader(held_out, order, batch_size=size, threads=self.options.threads, collate=collate)
         loader.set_epoch(0)
-        lost: list[int] = []
+        total, scored, lost, items = 0.0, 0, list[int](), order.order().tolist()
         self.net.eval()
-        for inputs in loader:
-            outputs = self.net(**self._prepare_inputs(inputs))
-            summed = float(outputs.loss) * int(outputs.count)
-            lost += [] if math.isfinite(summed) else inputs["index"].tolist()
-            total, scored = total + summed, scored + int(outputs.count)
-        total, count = self._over_processes([total, scored])
-        if not math.isfinite(total) or not count:
-            problem = "is not finite" if count else "is of no scored value"
-            self._stop(f"the held-out loss after step {self.state.global_step} {problem}", lost)
-        return total / count
+        for first, inputs in zip(range(0, len(items), size), loader, strict=True):
+            summed, count = self.passes.held_out(self._prepare_inputs(inputs))
+            if not math.isfinite(summed):  # of which sample?
+                alone = {item: self._measured_alone(item) for item in items[first : first + size]}
+                lost += [item for item, (loss, _) in alone.items() if not math.isfinite(loss)]
+                summed = sum(loss for item, (loss, _) in alone.items() if item not in lost)
+                count = sum(number for item, (_, number) in alone.items() if item not in lost)
+            total, scored = total + summed, scored + count
+        problem = f"the held-out loss after step {self.state.global_step}"
+        self._note(f"{problem} is not finite", "held-out", lost)
+        total, values = self._over_processes([total, scored])
+        if not values:
+            self._stop(f"{problem} is of no scored value", [])
+        return total / values
+
+    def _measured_alone(self, item: int) -> tuple[float, int]:
+        assert self.data.held_out is not None
+        return self.passes.held_out(self._prepare_inputs(self.data.collate([self.data.held_out[item]])))
 
     def _over_processes(self, values: Iterable[float]) -> list[float]:
         """Sums over all processes."""
@@ -295,16 +319,23 @@ class StepTrainer(Trainer):
             distributed.all_reduce(summed)
         return [float(value) for value in summed]
 
-    def _stop(self, problem: str, indices: list[int]) -> NoReturn:
-        """End in all processes alike, with the indices of all of them."""
-        everywhere: list[list[int]] = [[] for _ in range(self.args.world_size)]
+    def _everywhere(self, names: Iterable[str]) -> set[str]:
+        """Of all processes."""
+        found: list[list[str]] = [list(names)]
         if self.args.world_size > 1:
-            distributed.all_gather_object(everywhere, indices)
-        else:
-            everywhere = [indices]
-        named = ", ".join(map(str, sorted({index for found in everywhere for index in found})))
+            found = [[] for _ in range(self.args.world_size)]
+            distributed.all_gather_object(found, list(names))
+        return {name for part in found for name in part}
+
+    def _names_of(self, step: int) -> list[str]:
+        return [self.data.train_set.name(item) for item in self.batches.items(step).tolist()]
+
+    def _stop(self, problem: str, names: Iterable[str]) -> NoReturn:
+        """End in all processes alike, with the samples of all of them."""
+        named = sorted(self._everywhere(names))
+        more = f" and {len(named) - NAMED} more" if len(named) > NAMED else ""
         step = f"look at these samples, or try a smaller lr; checkpoints in {self.out} are from before it"
-        raise VsatError(f"{problem}; samples {named}", place="training", next_step=step)
+        raise VsatError(f"{problem}; samples {', '.join(named[:NAMED])}{more}", place="training", next_step=step)
 
     def _logged(self, name: str) -> list[tuple[int, float]]:
         return [(int(entry["step"]), float(entry[name])) for entry in self.state.log_history if name in entry]

@@ -13,11 +13,12 @@ import torch
 from torch import distributed
 from transformers import PreTrainedModel, TrainingArguments
 
-from vsat.errors import InputError
+from vsat.errors import InputError, VsatError
 from vsat.model import saves
 from vsat.model.dataset import Sample
 from vsat.model.loader import Samples
 from vsat.model.options import TrainOptions, TrainResult
+from vsat.model.passes import SMALLER, is_out_of_memory
 from vsat.model.trainer import RUN, StepTrainer, TrainData
 
 __all__ = ["TrainOptions", "TrainResult", "train"]
@@ -42,17 +43,20 @@ def train(
     Args:
         model: `model(**batch)` has loss, the mean over scored values (0 without any), and count, their number;
             `model.sampled_loss(**batch, generator=g)` is the loss against labels drawn from its output.
-        train_set: a sample is decided by its index and the epoch.
+        train_set: a sample is decided by its index and the epoch; one whose own loss or gradient is not finite is named in a
+            warning, left out, and counted.
         held_out: early stopping and the best weights go by its loss; None to keep the last.
         options: how.
         out: for checkpoints, and TensorBoard's files in `logs`; under torchrun the same for all processes.
-        collate: makes a batch of samples; its "index" names them in messages.
+        collate: makes a batch of samples: tensors with a row for each sequence, which may be parted where memory is short,
+            and "index", which samples they are of.
         report: told (steps done, steps in all) by the first process.
 
     Raises:
         InputError: an option, the data or the model is not that of the checkpoint, or a step needs more samples than
             there are.
-        VsatError: a loss or gradient is not finite. Nothing was saved after it.
+        VsatError: a loss or gradient is not finite, and not for a few samples alone; or memory ran out where nothing can be
+            cut any more. Nothing was saved after it.
         StoreError: a checkpoint could not be written; those before it are whole.
     """
     assert held_out is not train_set, "an evaluation sets its epoch"
@@ -63,7 +67,12 @@ def train(
         raise InputError(f"{len(train_set)} samples, and one step takes {needed}", place="train", next_step=step)
     begun = _begun(out, run, first=args.process_index == 0)
     data = TrainData(train_set, held_out, collate)
-    return StepTrainer(model, args, options, data, run, begun, report).finished()
+    try:
+        return StepTrainer(model, args, options, data, run, begun, report).finished()
+    except (MemoryError, RuntimeError) as error:  # beside a batch's passes, which mend it themselves
+        if not is_out_of_memory(error):
+            raise
+        raise VsatError(f"memory ran out: {error}", place="training", next_step=SMALLER) from error
 
 
 def _arguments(options: TrainOptions, out: Path) -> TrainingArguments:
@@ -97,8 +106,15 @@ def _begun(out: Path, run: dict[str, Any], *, first: bool) -> Path | None:
     if found[0] is None:
         return None
     before = json.loads((found[0] / RUN).read_text(encoding="utf-8"))["run"]
-    for name in (name for name in run if before.get(name) != run[name]):
+    for name in _changed(before, run):
         problem = f"{name} was {before.get(name)!r} and is {run[name]!r} now"
         raise InputError(problem, place=str(found[0]), next_step="train with what was, or into another folder")
     log.info("going on from %s", found[0])
     return found[0]
+
+
+def _changed(before: dict[str, Any], run: dict[str, Any]) -> list[str]:
+    """Names of what is not as it was; smaller batches and more of them to a step are the same steps, in less memory."""
+    is_same_step = before["batch"] * before["accumulate"] == run["batch"] * run["accumulate"]
+    alike = ("batch", "accumulate") if is_same_step else ()
+    return [name for name in run if before.get(name) != run[name] and name not in alike]

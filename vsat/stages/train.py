@@ -25,7 +25,7 @@ from safetensors import SafetensorError
 from vsat.core.gaps import GapDesign
 from vsat.core.masks import clear
 from vsat.core.splits import SPLITS
-from vsat.errors import InputError
+from vsat.errors import InputError, StoreError
 from vsat.io.durable import unwritten
 from vsat.io.ledger import lease
 from vsat.io.patch_reader import PatchStore
@@ -89,7 +89,11 @@ class TrainPlan:
 
 @dataclass(frozen=True)
 class TrainReport:
-    """What came of it; `held_out` are losses before and after, `cover90` the held-out intervals before stretching."""
+    """What came of it.
+
+    `held_out` are losses before and after, `cover90` is of the held-out intervals before stretching; `left_out` names patches
+    that could not be read and samples whose loss was not finite, `parts` says how often batches were cut for want of memory.
+    """
 
     out: str
     parameters: int
@@ -101,16 +105,25 @@ class TrainReport:
     held_out_best: float | None
     cover90: float
     unclipped: float | None
+    left_out: tuple[str, ...] = ()
+    parts: int = 1
 
     def text(self) -> str:
         """In a few lines."""
         before, after = (
             f"{value:.4f}" if value is not None else "-" for value in (self.held_out_first, self.held_out_best)
         )
+        lost = f"left out: {', '.join(self.left_out)}\n" if self.left_out else ""
+        parted = (
+            f"memory was short: batches were cut into {self.parts} parts, the steps are the same\n"
+            if self.parts > 1
+            else ""
+        )
+        again = f"{lost}{parted}use it: vsat fill CUBE --method anydate:{self.out}"
         return (
             f"{self.out}: {self.parameters / 1e6:.2f} million weights, {self.steps} steps in {self.seconds:.0f} s, ended by "
             f"{self.stopped}\nheld-out loss {before} at first, {after} at best (step {self.best_step}); 90 % intervals held "
-            f"{100 * self.cover90:.0f} % before they were stretched\nuse it: vsat fill CUBE --method anydate:{self.out}"
+            f"{100 * self.cover90:.0f} % before they were stretched\n{again}"
         )
 
 
@@ -170,9 +183,10 @@ def _trained(
 ) -> TrainReport:  # fmt: skip
     options = replace(plan.options, evaluate_first=plan.init is not None)  # given weights stay where none are better
     result = train_model(model, learn, held_out, options, out / "run", collate=collate, report=progress)
-    found = _rehearsed(model, sources, plan.options.seed, min(CALIBRATED_ON, plan.held_out))
+    found, unread = _rehearsed(model, sources, plan.options.seed, min(CALIBRATED_ON, plan.held_out))
     stretch = stretch_of(found, np.arange(6), Stretch.none())
-    report = _report(model, result, found, out)
+    lost = (*result.left_out, *{**learn.unreadable, **held_out.unreadable, **unread}.values())
+    report = replace(_report(model, result, found, out), left_out=lost, parts=result.parts)
     if first:
         _write(model, stretch, plan, result, report, out)
     return report
@@ -237,14 +251,21 @@ def _dataset(source: PatchSource, index: Any, seed: int, design: GapDesign) -> P
     return PatchDataset(source, index, seed=seed, design=design)
 
 
-def _rehearsed(model: AnyDate, sources: Sequence[tuple[PatchSource, Any]], seed: int, count: int) -> Rehearsed:
-    """What the model says of hidden looks of held-out patches."""
+def _rehearsed(
+    model: AnyDate, sources: Sequence[tuple[PatchSource, Any]], seed: int, count: int
+) -> tuple[Rehearsed, dict[str, str]]:
+    """What the model says of hidden looks of held-out patches; and which could not be read, and why."""
     model.train(mode=False)
-    parts, number = [], 0
+    parts, number, unread = [], 0, {}
     for source, index in sources:
         chosen = np.random.default_rng(seed).permutation(index)[: -(-count // len(sources))]
         for n in chosen.tolist():
-            patch = source.read(n)
+            try:
+                patch = source.read(n)
+            except StoreError as error:  # one lost patch must not cost the training that is done
+                log.warning("left out of the calibration: %s", error)
+                unread[source.name(n)] = error.problem
+                continue
             refl_tbyx = patch.refl_tbyx[..., :CROP_PX, :CROP_PX]
             clear_tyx = clear(patch.fmask_tyx[:, :CROP_PX, :CROP_PX], refl_tbyx)
             if clear_tyx.any(axis=(1, 2)).sum() > 4:
@@ -255,7 +276,7 @@ def _rehearsed(model: AnyDate, sources: Sequence[tuple[PatchSource, Any]], seed:
     if not parts:
         raise InputError("no held-out patch has enough looks", place="train", next_step="sample longer patches")
     joined = (np.concatenate([getattr(part, name) for part in parts]) for name in Rehearsed.__dataclass_fields__)
-    return Rehearsed(*joined)
+    return Rehearsed(*joined), unread
 
 
 def _report(model: AnyDate, result: TrainResult, found: Rehearsed, out: Path) -> TrainReport:
