@@ -62,27 +62,29 @@ class Tally:
     slowest_s: float = 0.0
 
 
-def run(seed: int, *, minutes: float, rounds: int | None = None) -> tuple[list[dict[str, figures.Cell]], bool]:
+def run(seed: int, *, minutes: float, small: bool = False) -> tuple[list[dict[str, figures.Cell]], bool]:
     """The table, a row for each target, and whether nothing happened that should not."""
     tallies = {name: Tally() for name in TARGETS}
     end, number = time.monotonic() + 60 * minutes, 0
     with tempfile.TemporaryDirectory() as folder, world(Path(folder) / "world") as made:
-        while time.monotonic() < end and (rounds is None or number < rounds):
+        while time.monotonic() < end and not (small and number):
             for name, target in TARGETS.items():
                 if number == 0 or time.monotonic() < end:
-                    _round(made, target, tallies[name], seed + number)
+                    _round(
+                        made, target, tallies[name], seed + number, target.examples // 10 if small else target.examples
+                    )
             number += 1
     rows = [_row(name, tally) for name, tally in tallies.items()]
     bad = sum(len(tally.outside) + len(tally.crashes) for tally in tallies.values())
     return rows, bad == 0 and all(tally.peak_mb < MAX_PEAK_MB for tally in tallies.values())
 
 
-def _round(made: World, target: Target, tally: Tally, seed: int) -> None:
+def _round(made: World, target: Target, tally: Tally, seed: int, examples: int) -> None:
     """So many examples; the first crash ends the round, with its smallest example."""
 
     @hypothesis.seed(seed)
     @hypothesis.settings(
-        max_examples=target.examples, database=None, deadline=None, suppress_health_check=list(HealthCheck),
+        max_examples=examples, database=None, deadline=None, suppress_health_check=list(HealthCheck),
         phases=(Phase.generate, Phase.shrink), report_multiple_bugs=False, print_blob=False,
     )  # fmt: skip
     @hypothesis.given(target.strategy)
@@ -103,7 +105,7 @@ def _round(made: World, target: Target, tally: Tally, seed: int) -> None:
     with watching(hosts={("127.0.0.1", made.site.port)}, canaries=made.secrets, folders=(made.secrets.parent,)) as seen:
         try:
             one()
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - a crash, whatever it is
             if isinstance(error, OutsideError):
                 tally.outside.append(str(error))
             tally.crashes.setdefault(f"{type(error).__name__}: {error}"[:120], crash.get("input", "")[:2000])
@@ -136,6 +138,6 @@ def _row(name: str, tally: Tally) -> dict[str, figures.Cell]:
 
 if __name__ == "__main__":
     options = figures.arguments(__doc__).parse_args()
-    found, reached = run(options.seed, minutes=options.minutes, rounds=1 if options.small else None)
+    found, reached = run(options.seed, minutes=options.minutes, small=options.small)
     command = f"python tests/fault/campaign_fuzz.py --minutes {options.minutes:g} --seed {options.seed} --record"
     figures.record("fuzz", command, found, reached, write=options.record)

@@ -35,9 +35,14 @@ _TAG = st.sampled_from([1, 2, 3, 4, 12, 16, 13, 99]).flatmap(
 )
 # directories of GeoTIFF's keys: which projection, in which form
 _GEO_KEYS = st.lists(
-    st.tuples(st.sampled_from([1024, 1025, 1026, 2048, 2050, 2054, 3072, 3074, 3075, 3076, 4096]), st.sampled_from([0, 34736, 34737]), st.integers(0, 9), st.sampled_from([1, 2, 8, 9001, 4326, 32633, 32767, 5773, 3857, 65535])),
+    st.tuples(
+        st.sampled_from([1024, 1025, 1026, 2048, 2050, 2054, 3072, 3074, 3075, 3076, 4096]),
+        st.sampled_from([0, 34736, 34737]),
+        st.integers(0, 9),
+        st.sampled_from([1, 2, 8, 9001, 4326, 32633, 32767, 5773, 3857, 65535]),
+    ),
     max_size=8,
-).map(lambda keys: Tag(3, (1, 1, 0, len(keys), *(value for key in sorted(keys) for value in key))))  # fmt: skip
+).map(lambda keys: Tag(3, (1, 1, 0, len(keys), *(value for key in sorted(keys) for value in key))))
 HEADERS = st.tuples(
     st.dictionaries(_TAGS, st.none() | _TAG, max_size=4),
     st.none() | _GEO_KEYS,

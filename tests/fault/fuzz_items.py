@@ -20,17 +20,43 @@ _ODD_NUMBERS = st.sampled_from([0, -1, 1 << 31, 1 << 63, -(1 << 63), 1e308, -1e3
 _NUMBERS = st.one_of(st.integers(), st.floats(allow_nan=False, allow_infinity=False), _ODD_NUMBERS)
 _LEAVES = st.one_of(st.none(), st.booleans(), _NUMBERS, st.text(max_size=20))
 ANY_JSON = st.recursive(
-    _LEAVES, lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=8), inner, max_size=4), max_leaves=12
-)  # fmt: skip
+    _LEAVES,
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=8), inner, max_size=4),
+    max_leaves=12,
+)
 
 _SCHEMES = st.sampled_from(
     ["http://", "https://", "HTTP://", "file://", "ftp://", "//", "", "/vsicurl/http://", "http:", "http:\\\\"]
 )
 _HOSTS = st.sampled_from(
-    ["{site}", "{site}", "127.0.0.1:{port}", "127.0.0.1", "localhost", "[::1]", "10.0.0.1", "evil.example", "{site}.evil.example",
-     "{site}@evil.example", "evil.example@{site}", "evil.example#@{site}", "evil.example?@{site}", "{site}:80", "{site}\\@evil.example",
-     "[{site}]", "127.1", "0x7f.1", "①②⑦.0.0.1", "{site}%00.evil.example", "evil.example%2f@{site}", "{site}\t", "[::1", "", "{site}:"]
-)  # fmt: skip
+    [
+        "{site}",
+        "{site}",
+        "127.0.0.1:{port}",
+        "127.0.0.1",
+        "localhost",
+        "[::1]",
+        "10.0.0.1",
+        "evil.example",
+        "{site}.evil.example",
+        "{site}@evil.example",
+        "evil.example@{site}",
+        "evil.example#@{site}",
+        "evil.example?@{site}",
+        "{site}:80",
+        "{site}\\@evil.example",
+        "[{site}]",
+        "127.1",
+        "0x7f.1",
+        "①②⑦.0.0.1",
+        "{site}%00.evil.example",
+        "evil.example%2f@{site}",
+        "{site}\t",
+        "[::1",
+        "",
+        "{site}:",
+    ]
+)
 _PATHS = st.sampled_from(
     ["/x.B04.tif", "/../x.tif", "/%2e%2e/x", "/vsimem/x", "", "/a//b.B04.tif", "?x.B04.tif", "#x", "/\u202e", "/\ud800"]
 )
@@ -57,25 +83,55 @@ _PLACES: dict[tuple[str, ...], st.SearchStrategy[Any]] = {
     ("id",): _IDS,
     **{("assets", key, "href"): HREFS for key in ("B02", "B03", "B04", "B05", "B06", "B07", "Fmask", "s3_B04")},
     **{("assets", key, "file:size"): ANY_JSON for key in ("B04", "Fmask")},
-    **{("assets", key, "file:checksum"): st.one_of(ANY_JSON, st.from_regex(r"[0-9a-fA-F]{2,90}", fullmatch=True)) for key in ("B04", "Fmask")},
+    **{
+        ("assets", key, "file:checksum"): st.one_of(ANY_JSON, st.from_regex(r"[0-9a-fA-F]{2,90}", fullmatch=True))
+        for key in ("B04", "Fmask")
+    },
     **{("properties", key): _TIMES for key in ("datetime", "updated", "created")},
     ("properties", "eo:cloud_cover"): ANY_JSON,
-    **{(key,): ANY_JSON for key in ("properties", "assets", "geometry", "bbox", "links", "collection", "type", "stac_version")},
+    **{
+        (key,): ANY_JSON
+        for key in ("properties", "assets", "geometry", "bbox", "links", "collection", "type", "stac_version")
+    },
     **{("assets", key): ANY_JSON for key in ("B04", "Fmask", "extra")},
-}  # fmt: skip
+}
 CHANGES = st.lists(
     st.sampled_from(list(_PLACES)).flatmap(lambda place: st.tuples(st.just(place), _PLACES[place])), max_size=4
 )
 PAGES = st.tuples(
     st.lists(CHANGES, max_size=3),
     st.dictionaries(st.sampled_from(["features", "links", "context", "numberMatched", "type"]), ANY_JSON, max_size=2),
-    st.lists(st.fixed_dictionaries({"rel": st.sampled_from(["next", "self", "prev"]) | ANY_JSON}, optional={"href": HREFS, "method": ANY_JSON | st.just("POST"), "body": ANY_JSON, "headers": ANY_JSON, "merge": ANY_JSON}), max_size=2),
+    st.lists(
+        st.fixed_dictionaries(
+            {"rel": st.sampled_from(["next", "self", "prev"]) | ANY_JSON},
+            optional={
+                "href": HREFS,
+                "method": ANY_JSON | st.just("POST"),
+                "body": ANY_JSON,
+                "headers": ANY_JSON,
+                "merge": ANY_JSON,
+            },
+        ),
+        max_size=2,
+    ),
     st.lists(st.tuples(st.integers(0, 1 << 20), st.binary(max_size=3)), max_size=2),
-)  # fmt: skip
+)
 ROOTS = st.tuples(
-    st.dictionaries(st.sampled_from(["type", "id", "description", "stac_version", "conformsTo", "links", "stac_extensions", "title"]), ANY_JSON, max_size=3),
-    st.lists(st.fixed_dictionaries({"rel": st.sampled_from(["search", "root", "self", "child", "conformance", "data"]) | ANY_JSON}, optional={"href": HREFS, "method": ANY_JSON, "type": ANY_JSON}), max_size=3),
-)  # fmt: skip
+    st.dictionaries(
+        st.sampled_from(
+            ["type", "id", "description", "stac_version", "conformsTo", "links", "stac_extensions", "title"]
+        ),
+        ANY_JSON,
+        max_size=3,
+    ),
+    st.lists(
+        st.fixed_dictionaries(
+            {"rel": st.sampled_from(["search", "root", "self", "child", "conformance", "data"]) | ANY_JSON},
+            optional={"href": HREFS, "method": ANY_JSON, "type": ANY_JSON},
+        ),
+        max_size=3,
+    ),
+)
 
 
 class OutsideError(AssertionError):

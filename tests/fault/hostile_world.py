@@ -6,6 +6,7 @@ An attempt ends in a text: what the user is told. Anything else that is raised i
 import contextlib
 import json
 import socket
+import zlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import date
@@ -31,6 +32,7 @@ ARRAYS = pixels(GRID.shape)
 GOOD = {band: geotiff(array) for band, array in ARRAYS.items()}
 MAX_PEAK_MB = 400.0  # of one attempt, over what the process held before
 LISTED = "data.example.org"
+GZIP = b"\x1f\x8b\x08\0\0\0\0\0\0\xff"  # the head of a gzip stream
 
 
 class SilentError(AssertionError):
@@ -163,7 +165,7 @@ def outcome(run: Callable[[], str]) -> tuple[str, str]:
         return run(), ""
     except VsatError as error:
         return str(error), ""
-    except Exception as error:  # whatever it is: that is what we are here to see
+    except Exception as error:  # noqa: BLE001 - whatever it is: that is what we are here to see
         return "", f"{type(error).__name__}: {error}"[:300]
 
 
@@ -204,10 +206,22 @@ def dns_outcome(world: World, addresses: tuple[str, ...], *, catalogue: bool) ->
     return Outcome(told, seen, crash)
 
 
-def bad_json(path: str, body: bytes | str, **headers: str) -> Setup:
-    """The catalogue answers there with this text."""
-    raw = body if isinstance(body, bytes) else body.encode()
-    return lambda world: world.answer(path, raw, Content_Type="application/json", **headers)
+def bad_json(path: str, body: bytes | str | Callable[[], bytes | str], **headers: str) -> Setup:
+    """The catalogue answers there with this text; a long one is made when it is needed."""
+
+    def setup(world: World) -> None:
+        text = body() if callable(body) else body
+        raw = text if isinstance(text, bytes) else text.encode()
+        world.answer(path, raw, Content_Type="application/json", **headers)
+
+    return setup
+
+
+def swollen(megabytes: int, head: bytes = b"\x78\x01") -> bytes:
+    """A deflate stream (with gzip's head: of gzip) of so many MB of zeros, made without them; its checksum is wrong."""
+    packer = zlib.compressobj(1, zlib.DEFLATED, -15)
+    packed = packer.compress(bytes(1 << 20)) + packer.flush(zlib.Z_FULL_FLUSH)
+    return head + packed * megabytes + b"\x03\0" + bytes(8)
 
 
 def page(**changes: Any) -> str:

@@ -5,10 +5,11 @@ import warnings
 from collections.abc import Iterator
 
 import pytest
+import rasterio
 from hostile_addresses import HREFS, PRIVATE_ADDRESSES, REDIRECTS
 from hostile_catalogues import ITEMS, PAGES, ROOTS
 from hostile_files import FILES
-from hostile_world import LISTED, MAX_PEAK_MB, Case, Outcome, World, dns_outcome, leading, tried, world
+from hostile_world import LISTED, MAX_PEAK_MB, Case, Outcome, World, attempt, dns_outcome, leading, tried, world
 from watcher import watching
 
 from vsat.io.peers import refused_address
@@ -75,15 +76,11 @@ def test_the_operator_may_name_private_hosts(monkeypatch: pytest.MonkeyPatch) ->
 
 def test_the_watcher_sees(hostile: World) -> None:
     """Each of its observers hears what it is there for; else a clean table would say nothing."""
-    import rasterio
-    from hostile_world import DAY, GRID, ONCE
-
-    from vsat.io.catalog import search
 
     nowhere = {("127.0.0.1", 1)}
     hostile.reset()
     with watching(hosts=nowhere, canaries=hostile.secrets) as seen:
-        search(hostile.endpoint, GRID, DAY, DAY, patience=ONCE)
+        attempt(hostile)
     assert any(f"connect ('127.0.0.1', {hostile.site.port})" in text for text in seen.outside)
     with watching(hosts=nowhere, canaries=hostile.secrets) as seen:
         (hostile.secrets / "secret.txt").read_text()
