@@ -16,19 +16,19 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-sys.path[:0] = [str(Path(__file__).parents[1]), str(Path(__file__).parent)]
+sys.path.insert(0, str(Path(__file__).parents[1]))
 
-import figures  # noqa: E402
-import hypothesis  # noqa: E402
-from fuzz_files import HEADERS, fuzz_header  # noqa: E402
-from fuzz_items import CHANGES as ITEM_CHANGES  # noqa: E402
-from fuzz_items import PAGES, ROOTS, OutsideError, fuzz_item, fuzz_page, fuzz_root  # noqa: E402
-from fuzz_regions import CHANGES as REGION_CHANGES  # noqa: E402
-from fuzz_regions import fuzz_region  # noqa: E402
-from hostile_world import MAX_PEAK_MB, World, world  # noqa: E402
-from hypothesis import HealthCheck, Phase  # noqa: E402
-from hypothesis.strategies import SearchStrategy  # noqa: E402
-from watcher import watching  # noqa: E402
+import hypothesis
+from fault import figures
+from fault.fuzz_files import HEADERS, fuzz_header
+from fault.fuzz_items import CHANGES as ITEM_CHANGES
+from fault.fuzz_items import PAGES, ROOTS, OutsideError, fuzz_item, fuzz_page, fuzz_root
+from fault.fuzz_regions import CHANGES as REGION_CHANGES
+from fault.fuzz_regions import fuzz_region
+from fault.hostile_world import MAX_PEAK_MB, World, world
+from fault.watcher import watching
+from hypothesis import HealthCheck, Phase
+from hypothesis.strategies import SearchStrategy
 
 
 @dataclass(frozen=True)

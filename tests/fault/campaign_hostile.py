@@ -11,13 +11,13 @@ import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
-sys.path[:0] = [str(Path(__file__).parents[1]), str(Path(__file__).parent)]
+sys.path.insert(0, str(Path(__file__).parents[1]))
 
-import figures  # noqa: E402
-from hostile_addresses import HREFS, PRIVATE_ADDRESSES, REDIRECTS  # noqa: E402
-from hostile_catalogues import ITEMS, PAGES, ROOTS  # noqa: E402
-from hostile_files import FILES  # noqa: E402
-from hostile_world import MAX_PEAK_MB, Case, Outcome, dns_outcome, tried, world  # noqa: E402
+from fault import figures
+from fault.hostile_addresses import HREFS, PRIVATE_ADDRESSES, REDIRECTS
+from fault.hostile_catalogues import ITEMS, PAGES, ROOTS
+from fault.hostile_files import FILES
+from fault.hostile_world import MAX_PEAK_MB, Case, Outcome, dns_outcome, tried, world
 
 GROUPS = {
     "addresses of files": HREFS,

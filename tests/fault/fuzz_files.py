@@ -3,9 +3,9 @@
 import struct
 from typing import Any
 
+from fault.hostile_files import KEYS, RED, Tag, rebuilt, tags_of
+from fault.hostile_world import ARRAYS, DAY, ONCE, World
 from granules import GRID, geotiff
-from hostile_files import KEYS, RED, Tag, rebuilt, tags_of
-from hostile_world import ARRAYS, DAY, ONCE, World
 from hypothesis import strategies as st
 
 from vsat.errors import VsatError

@@ -7,9 +7,9 @@ from pathlib import PurePosixPath
 from typing import Any
 
 import faulty
+from fault.hostile_addresses import TARGETS
+from fault.hostile_world import DAY, ONCE, World
 from granules import GRID, NAME, cmr_item
-from hostile_addresses import TARGETS
-from hostile_world import DAY, ONCE, World
 from hypothesis import strategies as st
 from urllib3.util import parse_url
 

@@ -4,7 +4,7 @@ import json
 from datetime import date
 from typing import Any
 
-from hostile_world import World
+from fault.hostile_world import World
 from hypothesis import strategies as st
 
 from vsat.config import load_region

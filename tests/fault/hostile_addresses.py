@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from hostile_world import Case, Setup, World, redirected
+from fault.hostile_world import Case, Setup, World, redirected
 
 # By what they try. {port} is the neighbour's, {secret} and {image} are canaries, {site} is the listed host.
 TARGETS = {

@@ -5,9 +5,9 @@ import json
 from collections.abc import Callable
 from typing import Any
 
+from fault.hostile_world import GZIP, Case, Setup, World, bad_json, page, swollen
 from faulty import Handler
 from granules import NAME, cmr_item
-from hostile_world import GZIP, Case, Setup, World, bad_json, page, swollen
 
 BIG = 10_000_000
 _DEEP = 100_000

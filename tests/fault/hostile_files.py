@@ -11,8 +11,8 @@ from typing import Any
 
 import faulty
 import numpy as np
+from fault.hostile_world import ARRAYS, GZIP, Case, Setup, World, always, swollen
 from granules import geotiff
-from hostile_world import ARRAYS, GZIP, Case, Setup, World, always, swollen
 from numcodecs import Zstd
 
 RED = geotiff(ARRAYS["red"])

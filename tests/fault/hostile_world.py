@@ -16,9 +16,9 @@ from typing import Any
 import faulty
 import numpy as np
 import pytest
+from fault.watcher import Seen, watching
 from faulty import Fault, Server, serving
 from granules import GRID, NAME, cmr_item, geotiff, pixels
-from watcher import Seen, watching
 
 from vsat.errors import VsatError
 from vsat.hls import BANDS, FILES

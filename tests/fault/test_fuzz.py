@@ -1,7 +1,7 @@
 """A short run of the fuzz campaign, the same each time."""
 
 import pytest
-from campaign_fuzz import TARGETS, run
+from fault.campaign_fuzz import TARGETS, run
 
 
 @pytest.mark.fault

@@ -6,11 +6,11 @@ from collections.abc import Iterator
 
 import pytest
 import rasterio
-from hostile_addresses import HREFS, PRIVATE_ADDRESSES, REDIRECTS
-from hostile_catalogues import ITEMS, PAGES, ROOTS
-from hostile_files import FILES
-from hostile_world import LISTED, MAX_PEAK_MB, Case, Outcome, World, attempt, dns_outcome, leading, tried, world
-from watcher import watching
+from fault.hostile_addresses import HREFS, PRIVATE_ADDRESSES, REDIRECTS
+from fault.hostile_catalogues import ITEMS, PAGES, ROOTS
+from fault.hostile_files import FILES
+from fault.hostile_world import LISTED, MAX_PEAK_MB, Case, Outcome, World, attempt, dns_outcome, leading, tried, world
+from fault.watcher import watching
 
 from vsat.io.peers import refused_address
 
