@@ -199,7 +199,9 @@ def select(
 def _name(item: Item) -> str:
     """The id as printable text of bounded length, whatever the catalogue wrote there."""
     name = item.get("id")
-    return name if isinstance(name, str) and is_safe_id(name) else ascii(name)[:140]
+    if isinstance(name, str):
+        return name if is_safe_id(name) else ascii(name[:140])[:140]
+    return f"an id that is a {type(name).__name__}"
 
 
 class _UnusableError(Exception):
@@ -275,13 +277,16 @@ def _time(text: object) -> datetime | None:
         moment = datetime.fromisoformat(text)
     except ValueError:
         return None
-    return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
+    try:
+        return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
+    except OverflowError:  # the first hours of year 1 and the last of 9999, elsewhere
+        return None
 
 
 def _number(value: object) -> float | None:
     try:
         number = float(value)  # type: ignore[arg-type]
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return None
     return number if math.isfinite(number) else None
 
@@ -289,7 +294,7 @@ def _number(value: object) -> float | None:
 def _check(asset: Item) -> str:
     """`file:size` and `file:checksum` as one text, "" if neither is there."""
     size, checksum = asset.get("file:size"), asset.get("file:checksum")
-    parts = [f"size:{size}"] if isinstance(size, int) and size >= 0 else []
+    parts = [f"size:{size}"] if type(size) is int and 0 <= size < 1 << 63 else []
     if isinstance(checksum, str) and re.fullmatch(r"[0-9a-fA-F]{4,300}", checksum):
         parts.append(f"multihash:{checksum.lower()}")
     return ";".join(parts)

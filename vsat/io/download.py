@@ -5,6 +5,7 @@ process, keeps bad bytes in its cache and never retries a truncated body; here e
 allow-list, and every answer's length and range against what was asked.
 """
 
+import json
 import logging
 import os
 import random
@@ -15,16 +16,19 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import lru_cache
 from http import HTTPStatus
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 from urllib.parse import urljoin, urlsplit
 
 import requests
 import urllib3
-from requests.adapters import HTTPAdapter
 from requests.auth import AuthBase
 
 from vsat.io.credentials import TOKEN, netrc_login
+from vsat.io.peers import PeerSession, PrivateAddressError
 from vsat.io.trust import Endpoint, is_loopback, netloc, refusal
+
+if TYPE_CHECKING:
+    from planetary_computer.sas import SASToken
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -36,6 +40,7 @@ _MOVED = (301, 302, 303, 307, 308)
 _TRY_AGAIN = {400, 408, 409, 425, 429, 500, 502, 503, 504}  # 400: LP DAAC gives it under load
 _CONTENT_ATTEMPTS = 3
 _SAS_SPARE_S = 120
+_MAX_TOKEN_BYTES = 1 << 16
 
 
 @dataclass(frozen=True)
@@ -123,12 +128,10 @@ class Client:
 
     def __init__(self, endpoint: Endpoint) -> None:
         self.endpoint = endpoint
-        self._session = requests.Session()
+        self._session = PeerSession(pool=32)
         self._session.trust_env = False  # requests would read the whole environment and .netrc at each request
         self._session.verify = os.environ.get("REQUESTS_CA_BUNDLE") or os.environ.get("CURL_CA_BUNDLE") or True
         self._session.headers["Accept-Encoding"] = "identity"  # ranges and lengths then mean what they say
-        self._session.mount("https://", HTTPAdapter(pool_connections=8, pool_maxsize=32))
-        self._session.mount("http://", HTTPAdapter(pool_connections=8, pool_maxsize=32))
         self._lock = threading.Lock()
         self._login = _Login.read(endpoint)
 
@@ -165,6 +168,8 @@ class Client:
             answer = self._hops(href, patience, _range_header(start, stop), login)
             with answer:
                 body = _body(answer, start, deadline)
+        except PrivateAddressError as error:
+            raise AttemptError(f"refused: {error}", "final") from None
         except (requests.RequestException, urllib3.exceptions.HTTPError, OSError) as error:
             raise AttemptError(f"{type(error).__name__} while reading") from None  # its text holds the signed address
         if body.start == 0 and body.data[:64].lstrip()[:1] == b"<":
@@ -192,7 +197,7 @@ class Client:
                 _check_status(answer, self.endpoint)
                 return answer
             answer.close()
-            url = urljoin(url, answer.headers["Location"])
+            url = _joined(url, answer.headers["Location"])
             allowed = (*self.endpoint.hosts, *self.endpoint.redirects, *filter(None, [self.endpoint.login]))
             if self.endpoint.login and netloc(url) == self.endpoint.login and not login.password:
                 raise AttemptError("the server sends us to its login page", "access")
@@ -205,24 +210,35 @@ class Client:
         from planetary_computer import sas, sign
 
         with self._lock:  # one token request for all threads
-            account, container = sas.parse_blob_url(urlsplit(href))
+            try:
+                account, container = sas.parse_blob_url(urlsplit(href))
+            except ValueError:
+                raise AttemptError("refused: an address without container and file", "final") from None
             key = f"{sas.Settings.get().sas_url}/{account}/{container}"
             if key not in sas.TOKEN_CACHE or sas.TOKEN_CACHE[key].ttl() < _SAS_SPARE_S:
                 # The package asks without a timeout and for a quarter of an hour: so we put the token in its cache.
-                sas.TOKEN_CACHE[key] = sas.SASToken(**self._json(key, patience))
+                sas.TOKEN_CACHE[key] = self._sas_token(key, patience)
             return str(sign(href))
 
-    def _json(self, url: str, patience: Patience) -> dict[str, str]:
-        timeout = (patience.connect_s, patience.silence_s)
-        answer = self._session.get(
-            url, timeout=timeout, allow_redirects=False, proxies=_proxies(netloc(url)), auth=_Header("")
-        )
-        if answer.status_code != HTTPStatus.OK:
-            raise AttemptError(f"no read token from Planetary Computer: HTTP {answer.status_code}")
+    def _sas_token(self, url: str, patience: Patience) -> "SASToken":
+        """A read token of Planetary Computer, which says itself until when it holds."""
+        from planetary_computer.sas import SASToken
+
+        with self._session.get(
+            url,
+            timeout=(patience.connect_s, patience.silence_s),
+            stream=True,
+            allow_redirects=False,
+            proxies=_proxies(netloc(url)),
+            auth=_Header(""),
+        ) as answer:
+            if answer.status_code != HTTPStatus.OK:
+                raise AttemptError(f"no read token from Planetary Computer: HTTP {answer.status_code}")
+            text = answer.raw.read(_MAX_TOKEN_BYTES)
         try:
-            found = answer.json()
-            return {"msft:expiry": str(found["msft:expiry"]), "token": str(found["token"])}
-        except (ValueError, KeyError, TypeError):
+            found = json.loads(text)
+            return SASToken(**{name: str(found[name]) for name in ("msft:expiry", "token")})
+        except (ValueError, KeyError, TypeError, RecursionError):
             raise AttemptError("no read token from Planetary Computer: not the JSON expected") from None
 
 
@@ -299,6 +315,14 @@ def _check_status(answer: requests.Response, endpoint: Endpoint) -> None:
     raise AttemptError(f"HTTP {status}", "final")
 
 
+def _joined(url: str, target: str) -> str:
+    """Where a redirect leads."""
+    try:
+        return urljoin(url, target)
+    except ValueError:
+        raise AttemptError("refused: a redirect to an address that does not parse", "final") from None
+
+
 def _retry_after_s(text: str) -> float | None:
     return float(text) if text.isascii() and text.isdigit() else None
 
@@ -308,7 +332,7 @@ def _body(answer: requests.Response, start: int | None, deadline: float) -> Body
     if answer.headers.get("Content-Encoding", "identity") != "identity":
         raise AttemptError("the server compresses files on the way", "content")
     first, total = _place(answer, start)
-    declared = int(length) if (length := answer.headers.get("Content-Length", "")).isdigit() else None
+    declared = _count(answer.headers.get("Content-Length", ""))
     if (total or declared or 0) > MAX_FILE_BYTES:
         raise AttemptError(f"a file of {total or declared} bytes: none of HLS is over {MAX_FILE_BYTES}", "final")
     parts, size = [], 0
@@ -331,7 +355,12 @@ def _place(answer: requests.Response, start: int | None) -> tuple[int, int | Non
         return 0, None
     unit, _, rest = answer.headers.get("Content-Range", "").partition(" ")
     span, _, total = rest.partition("/")
-    first = span.partition("-")[0]
-    if unit != "bytes" or not first.isdigit() or not total.isdigit() or int(first) != (start or 0):
+    first, size = _count(span.partition("-")[0]), _count(total)
+    if unit != "bytes" or first is None or size is None or first != (start or 0):
         raise AttemptError("the server answers another range than asked", "content")
-    return int(first), int(total)
+    return first, size
+
+
+def _count(text: str) -> int | None:
+    """A number of bytes as headers write it; other digits than 0 to 9, and numbers beyond any file, are none."""
+    return int(text) if len(text) < 20 and text.isascii() and text.isdigit() else None

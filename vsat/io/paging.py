@@ -10,21 +10,20 @@ import time
 from collections.abc import Iterator, Mapping
 from datetime import date, timedelta
 from typing import Any
-from urllib.parse import urlsplit
 
 from pyproj import Transformer
 from pystac import Link, STACError
 from pystac_client import Client, ItemSearch
 from pystac_client.errors import ClientTypeError
 from pystac_client.exceptions import APIError
-from pystac_client.stac_api_io import StacApiIO
 from pystac_client.warnings import DoesNotConformTo
 from urllib3 import Retry
 
 from vsat.core.grid import TileGrid
 from vsat.errors import CatalogueDown
 from vsat.io.download import Patience
-from vsat.io.trust import Endpoint, is_loopback, netloc, without_secrets
+from vsat.io.origin import OriginIO, RefusedError, is_same_origin
+from vsat.io.trust import Endpoint, netloc, without_secrets
 
 log = logging.getLogger(__name__)
 
@@ -35,6 +34,11 @@ Box = tuple[float, float, float, float]
 PAGE = 100  # CMR-STAC gives no more
 _MAX_PAGES = 500
 _PAD_DEGREES = 0.01  # footprints are coarse polygons
+_MAX_ON_PAGE = 10 * PAGE  # some give more than they are asked for
+_MAX_ITEMS = 10_000  # a month around a tile has some hundred
+_KEPT = ("id", "collection", "properties", "assets")  # geometries of ten thousand items are not worth their memory
+# what pystac and a page that is no page raise: they trust what a server says
+_NO_STAC = (STACError, ClientTypeError, ValueError, LookupError, TypeError, AttributeError, RecursionError)
 _DOWN = "the catalogue may be down: try again later; what was fetched before is untouched"
 
 
@@ -48,7 +52,7 @@ def list_items(endpoint: Endpoint, grid: TileGrid, start: date, end: date, patie
         patience: limits of trying again; `budget_s` bounds the time spent in failures.
 
     Returns:
-        STAC items as the server wrote them, each (id, revision) once.
+        id, collection, properties and assets of STAC items as the server wrote them, each (id, revision) once.
 
     Raises:
         CatalogueDown: no complete answer; says which period and why.
@@ -103,8 +107,7 @@ class _Asking:
             allowed_methods=None,
             raise_on_status=False,
         )
-        self._io = StacApiIO(timeout=(patience.connect_s, patience.silence_s), max_retries=retry)
-        self._io.session.trust_env = not is_loopback(urlsplit(endpoint.url).hostname or "")  # no proxy to this machine
+        self._io = OriginIO(endpoint.url, patience, retry)
         self._client: Client | None = None
 
     def close(self) -> None:
@@ -120,13 +123,15 @@ class _Asking:
             began = time.monotonic()
             try:
                 return self._period(box, first, last)
+            except RefusedError as error:
+                raise self._down(str(error), first, last) from None
             except APIError as error:
                 reason = _reason(error)
                 if getattr(error, "status_code", None) or "Max retries" in str(error):  # urllib3 has tried
                     raise self._down(reason, first, last) from None
             except DoesNotConformTo:
                 raise self._down("this is not a STAC API with item search", first, last) from None
-            except (_Partial, STACError, ClientTypeError, ValueError, KeyError, TypeError, AttributeError) as error:
+            except (_Partial, *_NO_STAC) as error:
                 reason = str(error) if isinstance(error, _Partial) else f"an answer that is no STAC ({_kind(error)})"
             wait = self._patience.delay_s(attempt, f"{box}{first}")
             self._lost_s += time.monotonic() - began + wait
@@ -156,14 +161,16 @@ class _Asking:
         asked = self._search(box, first, last)
         parameters = asked.get_parameters()
         items: Items = {}
-        longest, matched = 0, None
+        longest, matched, self._io.taken = 0, None, 0
         page = self._io.read_json(asked.url, parameters=parameters)
         for count in range(1, _MAX_PAGES + 1):
             features, matched = _features(page), _matched(page, matched)
             fresh = {_key(item) for item in features} - items.keys()
             if features and not fresh and (matched is None or len(items) < matched):
                 raise _Partial(f"page {count} repeats earlier ones")
-            items |= {_key(item): item for item in features}
+            items |= {_key(item): {key: item[key] for key in _KEPT if key in item} for item in features}
+            if len(items) > _MAX_ITEMS:
+                raise _Partial(f"more than {_MAX_ITEMS} items")
             link = _next(page, self._endpoint) if fresh else None
             if link is None:
                 break
@@ -186,7 +193,7 @@ class _Asking:
             datetime=f"{first}T00:00:00Z/{last}T23:59:59Z",
             limit=PAGE,
         )
-        if netloc(asked.url) != netloc(self._endpoint.url):
+        if not is_same_origin(asked.url, self._endpoint.url):
             raise _Partial("the catalogue sends its searches to another host")
         return asked
 
@@ -196,6 +203,8 @@ def _features(page: Any) -> list[Item]:
     features = page.get("features") if isinstance(page, Mapping) else None
     if not isinstance(features, list) or not all(isinstance(item, Mapping) for item in features):
         raise _Partial("an answer without a list of features")
+    if len(features) > _MAX_ON_PAGE:
+        raise _Partial(f"a page of {len(features)} items where {PAGE} were asked for")
     return features
 
 
@@ -209,7 +218,7 @@ def _matched(page: Item, before: int | None) -> int | None:
 def _next(page: Item, endpoint: Endpoint) -> Link | None:
     for link in page.get("links") or ():
         if link.get("rel") == "next":
-            if netloc(link["href"]) != netloc(endpoint.url):
+            if not is_same_origin(link["href"], endpoint.url):
                 raise _Partial("the next page is on another host")
             return Link.from_dict(link)
     return None

@@ -20,7 +20,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 from affine import Affine
-from rasterio.errors import NotGeoreferencedWarning, RasterioError
+from rasterio.errors import CRSError, NotGeoreferencedWarning, RasterioError
 from rasterio.io import MemoryFile
 
 from vsat.core.grid import TileGrid
@@ -40,6 +40,7 @@ _GAP = 1 << 16  # blocks closer than this come in one request
 _HASHES = {"1220": "sha256", "1340": "sha512", "1114": "sha1", "d50110": "md5"}  # multihash: code and length
 _NODATA = {"i2": (None, -9999.0, -1000.0), "u1": (None, 255.0)}  # -1000 is HLS v1.5's
 _PIXEL_TOLERANCE = 1e-3
+_MAX_COORDINATE = 1e8  # metres
 
 _ACCESS = {"cmr": EARTHDATA_STEP, "planetary-computer": "try again later, or set PC_SDK_SUBSCRIPTION_KEY"}
 
@@ -315,6 +316,8 @@ def _locate(layout: tiff.Layout, mark: bytes, grid: TileGrid) -> tuple[_Place, f
     if zone != grid.epsg:
         raise AttemptError(f"its projection is {zone or 'no UTM on WGS 84'}, the tile's is EPSG:{grid.epsg}", "final")
     size = grid.resolution_m
+    if not all(abs(value) < _MAX_COORDINATE for value in transform):  # a NaN compares with nothing
+        raise AttemptError("its corner is not a place on Earth", "final")
     if max(abs(a - b) for a, b in zip(transform, (size, 0, transform.c, 0, -size, transform.f), strict=False)) > 1e-6:
         raise AttemptError(f"its pixels are {transform[0]} x {-transform[4]} m, the tile's {size}", "final")
     down, right = (transform.f - grid.y0) / size, (grid.x0 - transform.c) / size
@@ -351,7 +354,7 @@ def read_georeference(tags: bytes) -> tuple[Affine, int, float | None]:
         with MemoryFile(tags) as memory, memory.open(driver="GTiff") as src:
             transform, nodata, crs = src.transform, src.nodata, src.crs
             told = crs.to_dict() if crs else {}
-    except (RasterioError, NotGeoreferencedWarning) as error:
+    except (RasterioError, CRSError, NotGeoreferencedWarning) as error:
         raise tiff.MalformedError(f"a georeference that can't be read ({type(error).__name__})") from None
     if "init" in told:
         return transform, int(told["init"].partition(":")[2]), nodata

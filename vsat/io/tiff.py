@@ -24,6 +24,7 @@ _WIDTH, _HEIGHT, _BITS, _COMPRESSION, _SAMPLES, _ROWS_PER_STRIP = 256, 257, 258,
 _PLANAR, _PREDICTOR, _TILE_WIDTH, _TILE_HEIGHT, _FORMAT = 284, 317, 322, 323, 339
 _STRIPS, _TILES = (273, 279), (324, 325)  # tags of offsets and byte counts
 _DEFLATE = (8, 32946)
+_OTHERS = (5, 32773, 50000)  # LZW, PackBits, Zstandard: what GDAL is let to decode; none of them holds more than pixels
 _MAX_BLOCKS = 1 << 16
 _MAX_LEVELS = 12
 _MAX_TAG_BYTES = 1 << 20
@@ -137,7 +138,7 @@ def _layout(
 ) -> Layout:
     order = "<" if head.startswith(b"II") else ">"
     kinds = {(16, 2): "i2", (8, 1): "u1"}
-    bits, forms = tags.get(_BITS, (1,)), tags.get(_FORMAT, (1,) * samples)
+    bits, forms = tags.get(_BITS) or (1,), tags.get(_FORMAT) or (1,) * samples
     declared = (bits[0], forms[0])
     if _one(tags, _SAMPLES, 1) != samples or declared not in kinds or {len(bits), len(forms)} != {samples}:
         kind = f"{_one(tags, _SAMPLES, 1)} band(s) of {bits[0]} bits, sample format {forms[0]}"
@@ -157,6 +158,8 @@ def _layout(
         height, width, block_height, block_width, tiled, np.dtype(order + kinds[declared]),
         _one(tags, _COMPRESSION, 1), _one(tags, _PREDICTOR, 1), offsets, sizes, end, geo, samples,
     )  # fmt: skip
+    if not layout.decodable and layout.compression not in _OTHERS:
+        raise MalformedError(f"compression {layout.compression}, predictor {layout.predictor}: HLS has neither")
     _check_blocks(layout, total)
     return layout
 
@@ -290,6 +293,8 @@ def _directory(
             raise MalformedError("tags out of order")
         before = tag
         size = _SIZES.get(kind, 0) * length
+        if tag in _GEO and kind not in _SIZES:
+            raise MalformedError(f"tag {tag} of unknown type {kind}")
         if size > _MAX_TAG_BYTES:
             raise MalformedError(f"tag {tag} of {size} bytes")
         at = position + step - inline
