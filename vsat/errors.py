@@ -1,6 +1,10 @@
 """What can go wrong and the user can mend: each error says the value, the place and the next step."""
 
+import re
 from enum import IntEnum
+
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")  # all but tab and new line
+_LONGEST = 8000  # characters: what a file says of itself may be megabytes
 
 PAGE = "docs/errors.md"  # has an anchor for each class of error and each exit code
 
@@ -35,8 +39,8 @@ class VsatError(Exception):
     exit_code: ExitCode = ExitCode.FAILED
 
     def __init__(self, problem: str, *, place: str = "", next_step: str = "") -> None:
-        self.problem, self.place, self.next_step = problem, place, next_step
-        super().__init__(problem, place, next_step)
+        self.problem, self.place, self.next_step = _shown(problem), _shown(place), _shown(next_step)
+        super().__init__(self.problem, self.place, self.next_step)
 
     @property
     def page(self) -> str:
@@ -51,6 +55,12 @@ class VsatError(Exception):
     def __reduce__(self) -> tuple[object, ...]:
         """Pickle with the keyword arguments, so that errors cross process borders whole."""
         return _rebuild, (type(self), self.problem, self.place, self.next_step)
+
+
+def _shown(text: str) -> str:
+    """The text with control characters written out, which on a terminal would do as they say, and not too long."""
+    cut = text if len(text) <= _LONGEST else f"{text[:_LONGEST]}... ({len(text) - _LONGEST} more characters)"
+    return _CONTROL.sub(lambda found: found[0].encode("unicode_escape").decode(), cut)
 
 
 def _rebuild(kind: type[VsatError], problem: str, place: str, next_step: str) -> VsatError:
