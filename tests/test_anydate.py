@@ -11,8 +11,8 @@ from transformers import GPT2Config, GPT2Model
 from vsat.errors import InputError
 from vsat.model.anydate import SIZES, TOGETHER, AnyDate, AnyDateConfig
 from vsat.model.examples import collate
-from vsat.model.loss import edges, quantiles
 from vsat.model.folders import take_gpt2
+from vsat.model.loss import edges, quantiles
 from vsat.model.tokens import BANDS, MEMBERS, OF_LOOKS, OF_QUERIES
 
 MILLIONS = {"tiny": 1, "small": 10, "base": 44, "large": 130}

@@ -3,7 +3,9 @@
 import re
 from enum import IntEnum
 
-_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")  # all but tab and new line
+_CONTROL = re.compile(
+    r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]"
+)  # all but tab and new line
 _LONGEST = 8000  # characters: what a file says of itself may be megabytes
 
 PAGE = "docs/errors.md"  # has an anchor for each class of error and each exit code

@@ -17,7 +17,6 @@ from typing import Any
 import h5py
 import numpy as np
 import xarray as xr
-import zarr
 from fault.confined import Case, Place
 from numcodecs.pickles import Pickle
 
@@ -636,7 +635,12 @@ CASES: list[tuple[str, Build, str]] = [
 ]  # fmt: skip
 
 
-HEAVY = {"a gzip bomb", "a zstd bomb", "a deflate bomb in one chunk", "band names of 240 MB"}  # a gigabyte before they end
+HEAVY = {
+    "a gzip bomb",
+    "a zstd bomb",
+    "a deflate bomb in one chunk",
+    "band names of 240 MB",
+}  # a gigabyte before they end
 
 
 def cases(*, seed: int, damaged_files: int) -> list[Case]:

@@ -67,7 +67,9 @@ def polygon(*coordinates: Any) -> Build:
 
 def nested(kind: str, key: str, levels: int) -> str:
     inner = json.dumps({"type": "Polygon", "coordinates": [RING]})
-    opened, closed = (f'{{"type": "{kind}", "{key}": [', "]}") if key != "geometry" else (f'{{"type": "{kind}", "{key}": ', "}")
+    opened, closed = (
+        (f'{{"type": "{kind}", "{key}": [', "]}") if key != "geometry" else (f'{{"type": "{kind}", "{key}": ', "}")
+    )
     return opened * levels + inner + closed * levels
 
 

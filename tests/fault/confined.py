@@ -109,12 +109,12 @@ _listeners: dict[int, socket.socket] = {}
 def tried(case: Case, place: Place) -> Outcome:
     """The case, built in one process and worked on in another."""
     note = place.folder.with_suffix(".input")
-    _apart(lambda: note.write_bytes(pickle.dumps(case.build(place))))
+    apart(lambda: note.write_bytes(pickle.dumps(case.build(place))))
     given = pickle.loads(note.read_bytes())
     return _confined(lambda: case.work(given), place)
 
 
-def _apart(work: Callable[[], object]) -> None:
+def apart(work: Callable[[], object]) -> None:
     """Do the work in a fork, unwatched: what it leaves in memory is gone.
 
     Raises:
@@ -167,7 +167,7 @@ def _child(work: Callable[[], object], place: Place, writer: int) -> None:
         work()
     except VsatError as error:
         said, text = "refused", str(error)
-    except BaseException as error:
+    except BaseException as error:  # noqa: BLE001 - a crash, of whatever kind, is what is looked for
         said, text = "crashed", "".join(traceback.format_exception(error))[-1500:]
     peak = max(0, _kilobytes("VmHWM") - before) / 1024
     told = json.dumps({"said": said, "text": text[:3000], "peak_mb": peak, "reached": sorted(reached)})
@@ -253,7 +253,7 @@ def _called(port: int) -> set[str]:
 def _tried(work: Callable[[], object]) -> int:
     try:
         work()
-    except BaseException:
+    except BaseException:  # noqa: BLE001 - the fork must not go on as its parent
         traceback.print_exc()
         return 1
     return 0
@@ -273,9 +273,12 @@ def load_libraries(folder: Path) -> None:
     import zarr
     from fault.compiled import load_compiled
 
+    import vsat.viewer.app
     from vsat.stages import fill, sources
 
-    assert dask.array and netCDF4 and rioxarray and zarr and fill and sources
+    assert dask.array and vsat.viewer.app and netCDF4 and rioxarray and zarr and fill and sources
     load_compiled()
-    xr.Dataset({"a": ("time", [1.0])}, {"time": ("time", [0], {"units": "days since 2020-01-01"})}).to_netcdf(folder / "a.nc")
+    xr.Dataset({"a": ("time", [1.0])}, {"time": ("time", [0], {"units": "days since 2020-01-01"})}).to_netcdf(
+        folder / "a.nc"
+    )
     xr.open_dataset(folder / "a.nc").load().close()

@@ -140,7 +140,9 @@ def _absent(raw: NDArray[Any], attributes: dict[Any, Any], path: Path) -> NDArra
 def _fills(attributes: dict[Any, Any], names: tuple[str, ...], path: Path) -> list[Any]:
     """The numbers that stand for nothing measured."""
     found = [np.atleast_1d(attributes.get(name, [])) for name in names]
-    if sum(each.size for each in found) > _MOST_FILLS or any(each.size and each.dtype.kind not in "iuf" for each in found):
+    if sum(each.size for each in found) > _MOST_FILLS or any(
+        each.size and each.dtype.kind not in "iuf" for each in found
+    ):
         step = f"write numbers, at most {_MOST_FILLS}, or leave them out"
         raise _refused("_FillValue or missing_value are no few numbers", path, step)
     return [value for each in found for value in each]

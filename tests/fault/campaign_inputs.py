@@ -1,0 +1,152 @@
+"""Hostile inputs: cubes, checkpoints, region files, patch stores, and requests to the viewer.
+
+Each case is worked on in a process of its own, watched by `fault.confined`. It has to end as an error that a user can
+mend, or rightly with a result; nothing outside its folder may be opened, called, started or unpickled on the way.
+
+    python tests/fault/campaign_inputs.py --record
+"""
+
+import json
+import os
+import pickle
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from fault import cases_checkpoints, cases_cubes, cases_patches, cases_regions, cases_requests, figures
+from fault.confined import Case, Outcome, Place, apart, load_libraries, places, tried
+
+GROUPS = ("cubes", "checkpoints", "regions", "patches", "requests")
+DAMAGED = 100  # NetCDF files with bytes changed at random
+MOST_MB = 1300  # what vsat allows a cube beyond what it declares, and the libraries' own
+
+
+def all_cases(seed: int, *, small: bool) -> list[Case]:
+    """The cases of all kinds; a small run leaves out the heavy ones, and takes few files that are damaged at random."""
+    tables = (cases_cubes, cases_checkpoints, cases_regions, cases_patches, cases_requests)
+    found = [case for table in tables for case in table.cases(seed=seed, damaged_files=8 if small else DAMAGED)]
+    return [case for case in found if not (small and case.heavy)]
+
+
+def run(cases: Sequence[Case], root: Path, until: float) -> Iterator[tuple[Case, Outcome]]:
+    """What came of each case, until `time.monotonic()` says `until`."""
+    load_libraries(root)
+    viewer = root / "viewer"
+    viewer.mkdir()
+    if any(case.group == "requests" for case in cases):
+        apart(lambda: cases_requests.make_region(viewer))
+    with places(root / "cases") as place_of:
+        for number, case in enumerate(cases):
+            if time.monotonic() > until:
+                return
+            place = place_of(f"c{number}")
+            if case.group == "requests":
+                place = Place(viewer, place.outside, place.port)
+            yield case, tried(case, place)
+
+
+def is_as_expected(case: Case, outcome: Outcome) -> bool:
+    """Sound, and refused or not as it should be; what was planted, noticed."""
+    if case.group == "watch":
+        return is_noticed(outcome, next(word for one, word in proofs() if one.name == case.name))
+    return outcome.is_sound and outcome.peak_mb <= MOST_MB and case.expect in ("any", outcome.said)
+
+
+def proofs() -> list[tuple[Case, str]]:
+    """What the watch must notice, and a word of how it says so."""
+
+    def secret(place: Place) -> Place:
+        (place.outside / "planted").write_text("planted")
+        return place
+
+    def library(place: Place) -> object:
+        """Opened by a C library, behind Python's back."""
+        import ctypes
+
+        handle = ctypes.CDLL(None).open(os.fsencode(place.outside / "planted"), os.O_RDONLY)
+        assert handle >= 0
+        return handle
+
+    def call(place: Place) -> object:
+        return socket.create_connection(("127.0.0.1", place.port), timeout=5)
+
+    planted: list[tuple[str, Callable[[Place], object], str]] = [
+        ("a file opened by Python", lambda place: (place.outside / "planted").read_text(), "opened"),
+        ("a file opened by a library", library, "touched"),
+        ("a file made", lambda place: (place.outside / "made").touch(), "touched"),
+        ("a file of the machine", lambda place: (place.folder.parent / "beside").open("a").close(), "opened"),
+        ("a connection", call, "called"),
+        ("a process", lambda place: subprocess.run(["/bin/true"], check=True), "subprocess"),
+        ("a pickle", lambda place: pickle.loads(pickle.dumps(Path())), "unpickled"),
+        ("an error of another kind", lambda place: 1 // 0, "ZeroDivisionError"),
+        ("a signal", lambda place: os.kill(os.getpid(), signal.SIGSEGV), "SIGSEGV"),
+        ("two gigabytes", lambda place: bytearray(b"x") * (2 << 30), "MB"),
+    ]  # fmt: skip
+    return [(Case("watch", name, secret, work, "any"), word) for name, work, word in planted]
+
+
+def is_noticed(outcome: Outcome, word: str) -> bool:
+    """The watch says so."""
+    return outcome.peak_mb > MOST_MB if word == "MB" else word in " ".join([outcome.text, *outcome.reached])
+
+
+def rows(found: Sequence[tuple[Case, Outcome]]) -> list[dict[str, str | int | float]]:
+    """A line per kind of input."""
+    table: list[dict[str, str | int | float]] = []
+    for group in GROUPS:
+        outcomes = [(case, outcome) for case, outcome in found if case.group == group]
+        if not outcomes:
+            continue
+        said = [outcome.said for _, outcome in outcomes]
+        table.append({
+            "input": group, "cases": len(outcomes), "refused": said.count("refused"), "harmless": said.count("fine"),
+            "crashes": said.count("crashed"), "reached outside": sum(bool(outcome.reached) for _, outcome in outcomes),
+            "other than expected": sum(not is_as_expected(*one) for one in outcomes),
+            "peak memory, MB": round(max(outcome.peak_mb for _, outcome in outcomes)),
+            "slowest, s": round(max(outcome.seconds for _, outcome in outcomes), 1),
+        })  # fmt: skip
+    return table
+
+
+def main() -> None:
+    """Run, print, record."""
+    parser = figures.arguments(__doc__)
+    parser.add_argument("--json", type=Path, help="write every outcome to this file")
+    parser.add_argument("--group", choices=GROUPS, help="only this kind")
+    given = parser.parse_args()
+    os.environ |= {"HF_HUB_OFFLINE": "0", "NUMBA_NUM_THREADS": "1"}
+    wanted = [case for case, _ in proofs()]
+    wanted += [case for case in all_cases(given.seed, small=given.small) if given.group in (None, case.group)]
+    with tempfile.TemporaryDirectory() as folder:
+        found = list(run(wanted, Path(folder).resolve(), time.monotonic() + given.minutes * 60))
+    for case, outcome in found:
+        if not is_as_expected(case, outcome):
+            told = (
+                outcome.said,
+                f"{outcome.peak_mb:.0f} MB",
+                f"{outcome.seconds:.1f} s",
+                *outcome.reached,
+                outcome.text[-600:],
+            )
+            print(f"{case.group}: {case.name} (expected: {case.expect}):", *told, file=sys.stderr)
+    if given.json:
+        told_all = [
+            {"group": case.group, "name": case.name, "expect": case.expect, "sound": is_as_expected(case, outcome),
+             "said": outcome.said, "text": outcome.text, "reached": outcome.reached, "peak_mb": outcome.peak_mb,
+             "seconds": outcome.seconds}
+            for case, outcome in found
+        ]  # fmt: skip
+        given.json.write_text(json.dumps(told_all))
+    ok = all(is_as_expected(*one) for one in found) and len(found) == len(wanted)
+    figures.record("inputs", "python tests/fault/campaign_inputs.py --record", rows(found), ok, write=given.record)
+
+
+if __name__ == "__main__":
+    main()
