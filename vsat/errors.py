@@ -61,8 +61,9 @@ class VsatError(Exception):
 
 def _shown(text: str) -> str:
     """The text with control characters written out, which on a terminal would do as they say, and not too long."""
-    cut = text if len(text) <= _LONGEST else f"{text[:_LONGEST]}... ({len(text) - _LONGEST} more characters)"
-    return _CONTROL.sub(lambda found: found[0].encode("unicode_escape").decode(), cut)
+    plain = _CONTROL.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
+    more = len(plain) - _LONGEST
+    return plain if more <= 0 else f"{plain[: _LONGEST - 40]}... ({more + 40} more characters)"
 
 
 def _rebuild(kind: type[VsatError], problem: str, place: str, next_step: str) -> VsatError:

@@ -16,13 +16,16 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from fault import cases_checkpoints, cases_cubes, cases_patches, cases_regions, cases_requests, figures
 from fault.confined import Case, Outcome, Place, apart, load_libraries, places, tried
 
+Told = dict[str, Any]
 GROUPS = ("cubes", "checkpoints", "regions", "patches", "requests")
 DAMAGED = 100  # NetCDF files with bytes changed at random
 MOST_MB = 1300  # what vsat allows a cube beyond what it declares, and the libraries' own
@@ -35,8 +38,8 @@ def all_cases(seed: int, *, small: bool) -> list[Case]:
     return [case for case in found if not (small and case.heavy)]
 
 
-def run(cases: Sequence[Case], root: Path, until: float) -> Iterator[tuple[Case, Outcome]]:
-    """What came of each case, until `time.monotonic()` says `until`."""
+def run(cases: Sequence[Case], root: Path, until: float) -> Iterator[Told]:
+    """What came of each case, as JSON has it, until `time.monotonic()` says `until`."""
     load_libraries(root)
     viewer = root / "viewer"
     viewer.mkdir()
@@ -49,7 +52,26 @@ def run(cases: Sequence[Case], root: Path, until: float) -> Iterator[tuple[Case,
             place = place_of(f"c{number}")
             if case.group == "requests":
                 place = Place(viewer, place.outside, place.port)
-            yield case, tried(case, place)
+            yield told_of(case, tried(case, place))
+
+
+def told_of(case: Case, outcome: Outcome) -> Told:
+    """A case and what came of it, as JSON has it; `sound` says whether it is as it should be."""
+    told = asdict(outcome) | {"group": case.group, "name": case.name, "expect": case.expect}
+    return told | {"sound": is_as_expected(case, outcome)}
+
+
+def run_beside(jobs: int, options: Sequence[str]) -> list[Told]:
+    """The campaign shared out among so many processes."""
+    with tempfile.TemporaryDirectory() as folder:
+        files = [Path(folder, f"{n}.json") for n in range(jobs)]
+        running = [
+            subprocess.Popen([sys.executable, __file__, *options, "--share", f"{n}/{jobs}", "--json", str(file)])
+            for n, file in enumerate(files)
+        ]
+        for one in running:
+            one.wait()
+        return [told for file in files if file.exists() for told in json.loads(file.read_text())]
 
 
 def is_as_expected(case: Case, outcome: Outcome) -> bool:
@@ -97,20 +119,20 @@ def is_noticed(outcome: Outcome, word: str) -> bool:
     return outcome.peak_mb > MOST_MB if word == "MB" else word in " ".join([outcome.text, *outcome.reached])
 
 
-def rows(found: Sequence[tuple[Case, Outcome]]) -> list[dict[str, str | int | float]]:
+def rows(found: Sequence[Told]) -> list[dict[str, str | int | float]]:
     """A line per kind of input."""
     table: list[dict[str, str | int | float]] = []
     for group in GROUPS:
-        outcomes = [(case, outcome) for case, outcome in found if case.group == group]
-        if not outcomes:
+        told = [one for one in found if one["group"] == group]
+        if not told:
             continue
-        said = [outcome.said for _, outcome in outcomes]
+        said = [one["said"] for one in told]
         table.append({
-            "input": group, "cases": len(outcomes), "refused": said.count("refused"), "harmless": said.count("fine"),
-            "crashes": said.count("crashed"), "reached outside": sum(bool(outcome.reached) for _, outcome in outcomes),
-            "other than expected": sum(not is_as_expected(*one) for one in outcomes),
-            "peak memory, MB": round(max(outcome.peak_mb for _, outcome in outcomes)),
-            "slowest, s": round(max(outcome.seconds for _, outcome in outcomes), 1),
+            "input": group, "cases": len(told), "refused": said.count("refused"), "harmless": said.count("fine"),
+            "crashes": said.count("crashed"), "reached outside": sum(bool(one["reached"]) for one in told),
+            "other than expected": sum(not one["sound"] for one in told),
+            "peak memory, MB": round(max(one["peak_mb"] for one in told)),
+            "slowest, s": round(max(one["seconds"] for one in told), 1),
         })  # fmt: skip
     return table
 
@@ -120,31 +142,26 @@ def main() -> None:
     parser = figures.arguments(__doc__)
     parser.add_argument("--json", type=Path, help="write every outcome to this file")
     parser.add_argument("--group", choices=GROUPS, help="only this kind")
+    parser.add_argument("--jobs", type=int, default=1, help="processes side by side")
+    parser.add_argument("--share", default="0/1", help="1/4: only the second of each four cases")
     given = parser.parse_args()
-    os.environ |= {"HF_HUB_OFFLINE": "0", "NUMBA_NUM_THREADS": "1"}
+    at, of = (int(part) for part in given.share.split("/"))
     wanted = [case for case, _ in proofs()]
     wanted += [case for case in all_cases(given.seed, small=given.small) if given.group in (None, case.group)]
-    with tempfile.TemporaryDirectory() as folder:
-        found = list(run(wanted, Path(folder).resolve(), time.monotonic() + given.minutes * 60))
-    for case, outcome in found:
-        if not is_as_expected(case, outcome):
-            told = (
-                outcome.said,
-                f"{outcome.peak_mb:.0f} MB",
-                f"{outcome.seconds:.1f} s",
-                *outcome.reached,
-                outcome.text[-600:],
-            )
-            print(f"{case.group}: {case.name} (expected: {case.expect}):", *told, file=sys.stderr)
+    if given.jobs > 1:
+        options = ["--seed", str(given.seed), "--minutes", str(given.minutes), *(["--small"] if given.small else [])]
+        found = run_beside(given.jobs, options + (["--group", given.group] if given.group else []))
+    else:
+        with tempfile.TemporaryDirectory() as folder:
+            found = list(run(wanted[at::of], Path(folder).resolve(), time.monotonic() + given.minutes * 60))
+    for one in found:
+        if not one["sound"] and given.jobs == 1:
+            print(json.dumps(one | {"text": one["text"][-600:]}), file=sys.stderr)
     if given.json:
-        told_all = [
-            {"group": case.group, "name": case.name, "expect": case.expect, "sound": is_as_expected(case, outcome),
-             "said": outcome.said, "text": outcome.text, "reached": outcome.reached, "peak_mb": outcome.peak_mb,
-             "seconds": outcome.seconds}
-            for case, outcome in found
-        ]  # fmt: skip
-        given.json.write_text(json.dumps(told_all))
-    ok = all(is_as_expected(*one) for one in found) and len(found) == len(wanted)
+        given.json.write_text(json.dumps(found))
+    if of > 1:
+        return
+    ok = all(one["sound"] for one in found) and len(found) == len(wanted)
     figures.record("inputs", "python tests/fault/campaign_inputs.py --record", rows(found), ok, write=given.record)
 
 

@@ -269,6 +269,7 @@ def load_libraries(folder: Path) -> None:
     import dask.array
     import netCDF4
     import rioxarray
+    import torch
     import xarray as xr
     import zarr
     from fault.compiled import load_compiled
@@ -276,6 +277,7 @@ def load_libraries(folder: Path) -> None:
     import vsat.viewer.app
     from vsat.stages import fill, sources
 
+    torch.set_num_threads(1)
     assert dask.array and vsat.viewer.app and netCDF4 and rioxarray and zarr and fill and sources
     load_compiled()
     xr.Dataset({"a": ("time", [1.0])}, {"time": ("time", [0], {"units": "days since 2020-01-01"})}).to_netcdf(

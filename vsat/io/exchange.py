@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 import xarray as xr
 from numpy.typing import NDArray
 
@@ -23,6 +24,7 @@ _PLAUSIBLE = (-0.3, 2.0)  # reflectance; snow and glint go over 1
 _LARGEST = 32767 * SCALE
 _BEYOND = 10**9  # what is larger is missing all the same
 _MOST_FILLS = 16
+_PEAK_BYTES = 24  # for each value of reflectance, while it becomes ours
 
 
 class CubeWarning(UserWarning):
@@ -82,6 +84,10 @@ def _check_shape(found: xr.Dataset, path: Path, max_bytes: int) -> None:
     if declared > max_bytes:
         step = "cut it into smaller areas, or fetch a region instead: vsat init"
         raise _refused(f"it declares {declared / 1e9:.1f} GB, the limit is {max_bytes / 1e9:.1f} GB", path, step)
+    needed, free = _PEAK_BYTES * found["reflectance"].size, psutil.virtual_memory().available
+    if needed > free:
+        step = "cut it into smaller areas, or read it on a larger machine"
+        raise _refused(f"to read it takes {needed / 1e9:.1f} GB of memory, {free / 1e9:.1f} GB are free", path, step)
 
 
 def _reflectance(found: xr.Dataset, path: Path) -> NDArray[np.int16]:
