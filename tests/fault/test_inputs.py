@@ -28,7 +28,7 @@ def outcomes(tmp_path_factory: pytest.TempPathFactory) -> Told:
     command = [sys.executable, str(CAMPAIGN), "--small", "--json", str(told)]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=1500, check=False)
     assert told.exists(), done.stderr[-3000:]
-    found: Told = json.loads(told.read_text())
+    found: Told = [json.loads(line) for line in told.read_text().splitlines()]
     assert not any(one["group"] == "watch" and not one["sound"] for one in found), done.stderr[-3000:]
     return found
 
