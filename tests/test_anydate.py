@@ -9,8 +9,9 @@ from torch import Tensor
 from transformers import GPT2Config, GPT2Model
 
 from vsat.errors import InputError
-from vsat.model.anydate import SIZES, TOGETHER, AnyDate, AnyDateConfig, take_gpt2
+from vsat.model.anydate import SIZES, TOGETHER, AnyDate, AnyDateConfig
 from vsat.model.examples import collate
+from vsat.model.folders import take_gpt2
 from vsat.model.loss import edges, quantiles
 from vsat.model.tokens import BANDS, MEMBERS, OF_LOOKS, OF_QUERIES
 

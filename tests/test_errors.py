@@ -21,7 +21,10 @@ def test_pickling_keeps_kind_and_words(kind: type[VsatError]) -> None:
     assert str(again) == "a.yaml: it is 3. Next: make it 4"
 
 
-@given(st.text(), st.text(), st.text())
+PLAIN = st.text(st.characters(exclude_categories=["C", "Zl", "Zp"]))
+
+
+@given(PLAIN, PLAIN, PLAIN)
 def test_the_message_says_problem_place_and_next_step(problem: str, place: str, step: str) -> None:
     text = str(VsatError(problem, place=place, next_step=step))
     assert without_logins(problem) in text
@@ -62,3 +65,11 @@ def test_the_outcomes_that_are_told_apart_have_codes_of_their_own() -> None:
 def test_a_refusal_of_access_is_a_failed_read() -> None:
     assert issubclass(errors.AccessError, errors.ReadError)
     assert all(issubclass(kind, VsatError) for kind in KINDS)
+
+
+def test_what_a_file_says_of_itself_does_nothing_to_a_terminal() -> None:
+    error = InputError("no band '\x1b[2J\x07'\n  but two lines", place="a\x00b\u202ec", next_step="x" * 20_000)
+    assert error.problem == "no band '\\x1b[2J\\x07'\n  but two lines"
+    assert error.place == "a\\x00b\\u202ec"
+    assert len(str(error)) < 9000 and str(error).endswith("(12040 more characters)")
+    assert pickle.loads(pickle.dumps(error)).args == error.args

@@ -3,6 +3,7 @@
 import warnings
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -176,6 +177,26 @@ def test_infinite_and_huge_values_are_missing_aloud(tmp_path: Path) -> None:
         found = load_cube(put(ds, tmp_path))
     assert (found["reflectance"].values[2, 0, 0, :2] == FILL).all()
     assert (found["reflectance"].values[2, 0, 0, 2:] == cube()["reflectance"].values[2, 0, 0, 2:]).all()
+
+
+@pytest.mark.parametrize(("dtype", "value"), [("uint64", 2**64 - 1), ("int64", -(2**63)), ("int64", 2**63 - 1)])
+def test_whole_numbers_beyond_all_measure_are_missing(tmp_path: Path, dtype: str, value: int) -> None:
+    """Narrowed first, uint64's largest would come in as -1, and int64's least as 0."""
+    ds = cube()
+    values = np.abs(ds["reflectance"].values).astype(dtype)
+    values[2, 0, 0, 0] = value
+    path = put(ds.assign(reflectance=(AXES, values, {"scale_factor": 1e-4})), tmp_path)
+    with pytest.warns(CubeWarning, match="1 values beyond"):
+        found = load_cube(path)
+    assert found["reflectance"].values[2, 0, 0, 0] == FILL
+    np.testing.assert_array_equal(found["reflectance"].values[2, 1:], values[2, 1:].astype(np.int16))
+
+
+def test_more_memory_than_there_is_is_refused_before_reading(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = put(cube(), tmp_path)
+    monkeypatch.setattr("psutil.virtual_memory", lambda: SimpleNamespace(available=1000))
+    with pytest.raises(InputError, match="GB are free"):
+        load_cube(path)
 
 
 def scaled(value: object) -> Callable[[xr.Dataset], xr.Dataset]:

@@ -13,6 +13,9 @@ from vsat.errors import InputError
 
 MAX_BYTES = 1_000_000
 _MAX_DEPTH = 40
+_MOST_DIGITS = 40  # of a number: longer ones take minutes to convert, and cannot be shown again
+_MOST_PROBLEMS = 20
+_NUMBERS = ("tag:yaml.org,2002:int", "tag:yaml.org,2002:float")
 
 Keys = tuple[str | int, ...]
 
@@ -45,8 +48,10 @@ def read_yaml(path: Path) -> Document:
     except yaml.MarkedYAMLError as error:
         problem = f"not valid YAML: {error.problem}{f', {error.context}' if error.context else ''}"
         raise InputError(problem, place=_place(path, error.problem_mark), next_step=_advice(error)) from error
-    except (yaml.YAMLError, ValueError) as error:
-        raise InputError(f"not valid YAML: {error}", place=str(path), next_step="mend it in an editor") from error
+    # what PyYAML raises for !!int "", !!bool maybe or !!timestamp now, besides its own errors
+    except (yaml.YAMLError, ValueError, LookupError, AttributeError, TypeError) as error:
+        problem = f"not valid YAML: {type(error).__name__}: {error}"
+        raise InputError(problem, place=str(path), next_step="mend it in an editor") from error
     if not isinstance(content, dict):
         kind = "nothing" if content is None else f"a {type(content).__name__}"
         raise InputError(f"a mapping of keys to values was expected, this file holds {kind}", place=str(path))
@@ -95,8 +100,10 @@ def read_text(path: Path, *, next_step: str) -> str:
 def explain(error: ValidationError, document: Document, model: type[BaseModel]) -> str:
     """What `error` says of the document: one problem, or a list of them, each with line, key path and value."""
     found = sorted((_problem(dict(detail), document, model) for detail in error.errors()), key=lambda pair: pair[0])
-    lines = [f"line {line}: {text}" for line, text in found]
-    return lines[0] if len(lines) == 1 else "\n  ".join([f"{len(lines)} problems", *lines]) + "\n"
+    lines = [f"line {line}: {text}" for line, text in found[:_MOST_PROBLEMS]]
+    if (more := len(found) - _MOST_PROBLEMS) > 0:
+        lines.append(f"and {more} more")
+    return lines[0] if len(lines) == 1 else "\n  ".join([f"{len(found)} problems", *lines]) + "\n"
 
 
 def _problem(detail: Mapping[str, Any], document: Document, model: type[BaseModel]) -> tuple[int, str]:
@@ -147,6 +154,12 @@ class _Loader(yaml.SafeLoader):
         node = super().compose_node(parent, index)
         self.depth -= 1
         return node
+
+    def construct_scalar(self, node: yaml.ScalarNode) -> Any:
+        if node.tag in _NUMBERS and len(node.value) > _MOST_DIGITS:
+            problem = f"a number has at most {_MOST_DIGITS} digits"
+            raise yaml.constructor.ConstructorError(None, None, problem, node.start_mark)
+        return super().construct_scalar(node)
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
         seen: dict[str, yaml.Mark] = {}

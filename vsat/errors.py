@@ -5,6 +5,10 @@ from enum import IntEnum
 
 _LOGIN = re.compile(r"(?:(?<=://)[^\s/@'\"]+|[^\s:/@'\"\[(]+:[^\s/@'\"]+)@(?=[^\s@])")
 _QUERY = re.compile(r"(?<=://)([^\s?#'\"]+)\?[^\s'\"]+")
+_CONTROL = re.compile(
+    r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]"
+)  # all but tab and new line
+_LONGEST = 8000  # characters: what a file says of itself may be megabytes
 
 PAGE = "docs/errors.md"  # has an anchor for each class of error and each exit code
 
@@ -44,7 +48,7 @@ class VsatError(Exception):
     exit_code: ExitCode = ExitCode.FAILED
 
     def __init__(self, problem: str, *, place: str = "", next_step: str = "") -> None:
-        texts = (without_logins(problem), without_logins(place), without_logins(next_step))
+        texts = [_shown(without_logins(text)) for text in (problem, place, next_step)]
         self.problem, self.place, self.next_step = texts
         super().__init__(*texts)
 
@@ -61,6 +65,13 @@ class VsatError(Exception):
     def __reduce__(self) -> tuple[object, ...]:
         """Pickle with the keyword arguments, so that errors cross process borders whole."""
         return _rebuild, (type(self), self.problem, self.place, self.next_step)
+
+
+def _shown(text: str) -> str:
+    """The text with control characters written out, which on a terminal would do as they say, and not too long."""
+    plain = _CONTROL.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
+    more = len(plain) - _LONGEST
+    return plain if more <= 0 else f"{plain[: _LONGEST - 40]}... ({more + 40} more characters)"
 
 
 def _rebuild(kind: type[VsatError], problem: str, place: str, next_step: str) -> VsatError:

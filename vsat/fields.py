@@ -23,8 +23,13 @@ def _day(value: object) -> object:
 
 def given_folder(value: Path, info: ValidationInfo) -> Path:
     """Relative to the region file, where there is one."""
+    if not str(value).isprintable():
+        raise ValueError("a path has no control characters")
     folder = (info.context or {}).get("folder")
-    return (Path(folder) / value.expanduser()).resolve() if folder else value
+    try:
+        return (Path(folder) / value.expanduser()).resolve() if folder else value
+    except (RuntimeError, OSError) as error:  # no such user, a loop of links, a name that is too long
+        raise ValueError(f"there can be no such path: {error}") from error
 
 
 def _store(value: object, info: ValidationInfo) -> StorePath:

@@ -17,6 +17,7 @@ from vsat.errors import InputError
 MAX_TILES = 2000
 _TILE_KM2 = 10_000.0
 _RADIUS_KM = 6371.0
+_DEEPEST = 20  # collections in one another
 _MAX_LON = 360.0  # 180 plus what an area across 180 degrees may write as "beyond": 181 for -179
 
 
@@ -64,21 +65,23 @@ def area_of_geojson(document: Any) -> BaseGeometry:
     Raises:
         InputError: not GeoJSON, no polygon, empty, self-crossing (with the place), out of range, swapped, or too large.
     """
-    parts = [_polygon(geometry) for geometry in _geometries(document)]
+    parts = [_polygon(geometry) for geometry in _geometries(document, 0)]
     if not parts:
         raise InputError("the GeoJSON holds no polygon", next_step="give a Polygon or MultiPolygon")
     return _checked(shapely.union_all(parts))
 
 
-def _geometries(document: Any) -> list[Mapping[str, Any]]:
+def _geometries(document: Any, depth: int) -> list[Mapping[str, Any]]:
+    if depth > _DEEPEST:
+        raise InputError(f"the GeoJSON is nested more than {_DEEPEST} deep", next_step="give a Polygon or MultiPolygon")
     kind = document.get("type") if isinstance(document, Mapping) else None
     match kind:
         case "FeatureCollection":
-            return [geometry for feature in document.get("features") or [] for geometry in _geometries(feature)]
+            return [one for feature in _listed(document, "features") for one in _geometries(feature, depth + 1)]
         case "Feature":
-            return _geometries(document.get("geometry"))
+            return _geometries(document.get("geometry"), depth + 1)
         case "GeometryCollection":
-            return [inner for geometry in document.get("geometries") or [] for inner in _geometries(geometry)]
+            return [one for geometry in _listed(document, "geometries") for one in _geometries(geometry, depth + 1)]
         case "Polygon" | "MultiPolygon":
             return [document]
     named = f"a {kind}" if isinstance(kind, str) else f"{type(document).__name__} without a type"
@@ -88,12 +91,19 @@ def _geometries(document: Any) -> list[Mapping[str, Any]]:
     )
 
 
+def _listed(document: Mapping[str, Any], key: str) -> list[Any]:
+    found = document.get(key) or []
+    if not isinstance(found, list):
+        raise InputError(f"the GeoJSON's {key} are no list", next_step="give a Polygon or MultiPolygon")
+    return found
+
+
 def _polygon(geometry: Mapping[str, Any]) -> BaseGeometry:
     kind = geometry["type"]
     try:
         with np.errstate(invalid="ignore"):  # a NaN is told below, as our own error
             written = shapely.force_2d(shape(dict(geometry)))
-    except (KeyError, TypeError, ValueError, IndexError, AttributeError, shapely.errors.ShapelyError) as error:
+    except (LookupError, TypeError, ValueError, AttributeError, OverflowError, shapely.errors.ShapelyError) as error:
         step = "rings are lists of [longitude, latitude], the last point as the first"
         raise InputError(f"the {kind} has coordinates that make no polygon: {error}", next_step=step) from error
     if written.is_empty:

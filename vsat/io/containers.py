@@ -2,6 +2,7 @@
 
 import shutil
 import time
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -9,11 +10,13 @@ from typing import Any
 
 import numpy as np
 import xarray as xr
+from numpy.typing import NDArray
 
 from vsat.errors import InputError
+from vsat.io.doors import bounded_memory, check_hdf5, check_zarr
 from vsat.io.durable import aside_name, sync_folder, sync_tree, unwritten
 
-_NETCDF = (b"CDF\x01", b"CDF\x02", b"CDF\x05", b"\x89HDF")
+_HDF5, _CLASSIC = b"\x89HDF\r\n\x1a\n", b"CDF"
 _ZARR = ("zarr.json", ".zgroup")
 _STORAGE = ("_FillValue", "scale_factor", "add_offset")  # how numbers were stored elsewhere
 _TRIES, _PAUSE_S = 40, 0.05
@@ -29,18 +32,39 @@ def open_container(path: Path) -> Iterator[xr.Dataset]:
             only while the caller reads.
     """
     options = _engine(path)
+    step = "write it again; ncdump -h or xarray.open_dataset show what is in it"
     try:
-        with xr.open_dataset(path, mask_and_scale=False, decode_timedelta=False, cache=False, **options) as found:
+        with bounded_memory():
+            if options["engine"] == "zarr":
+                check_zarr(path)
+            elif not _is_classic(path):
+                check_hdf5(path)
+            # no index of any axis is read: what is wanted is asked for by name
+            found = xr.open_dataset(
+                path, mask_and_scale=False, decode_timedelta=False, cache=False, create_default_indexes=False, **options
+            )
+        with found:
             yield found
     except InputError:
         raise
+    except MemoryError as error:
+        problem = "it takes more memory to read than it declares to hold"
+        raise InputError(problem, place=str(path), next_step=step) from error
     # what libraries raise for damaged files: HDF5 and NetCDF (OSError, RuntimeError), codecs, JSON and dates (the rest)
-    except (OSError, RuntimeError, ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
+    except (
+        OSError, RuntimeError, ValueError, KeyError, TypeError, AttributeError, IndexError, ArithmeticError, EOFError,
+        zlib.error,
+    ) as error:  # fmt: skip
         raise InputError(
-            f"it cannot be read: {type(error).__name__}: {str(error)[:200]}",
-            place=str(path),
-            next_step="write it again; ncdump -h or xarray.open_dataset show what is in it",
+            f"it cannot be read: {type(error).__name__}: {str(error)[:200]}", place=str(path), next_step=step
         ) from error
+
+
+def read_values(variable: xr.DataArray) -> NDArray[Any]:
+    """All numbers or texts of a variable; its file can take no more memory for it than it declares, and some more."""
+    with bounded_memory(int(variable.nbytes)):
+        values: NDArray[Any] = variable.values
+    return values
 
 
 def save_filled(ds: xr.Dataset, path: Path) -> None:
@@ -87,16 +111,20 @@ def _remove(folder: Path) -> None:
 
 def _engine(path: Path) -> dict[str, Any]:
     if path.is_dir() and any((path / name).exists() for name in _ZARR):
-        consolidated = (path / ".zmetadata").exists() or None if (path / ".zgroup").exists() else False
-        return {"engine": "zarr", "consolidated": bool(consolidated)}
+        return {"engine": "zarr", "consolidated": False}  # what lies there counts, not what a summary says of it
     if path.is_file():
         with path.open("rb") as file:
-            if file.read(4) in _NETCDF:
+            if file.read(len(_HDF5)).startswith((_HDF5, _CLASSIC)):
                 return {"engine": "netcdf4"}
     problem = "there is no such file"
     if path.exists():
         problem = "this folder is not a Zarr group" if path.is_dir() else "this file is not NetCDF"
     raise InputError(problem, place=str(path), next_step="give the path of a NetCDF file or Zarr folder")
+
+
+def _is_classic(path: Path) -> bool:
+    with path.open("rb") as file:
+        return file.read(len(_CLASSIC)) == _CLASSIC
 
 
 def _check_place(path: Path) -> None:

@@ -9,18 +9,22 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 import xarray as xr
 from numpy.typing import NDArray
 
 from vsat.errors import InputError
 from vsat.hls import BANDS, FILL, FMASK_FILL, SCALE
-from vsat.io.containers import open_container, save_filled
+from vsat.io.containers import open_container, read_values, save_filled
 
 __all__ = ["CubeWarning", "load_cube", "save_filled"]
 AXES = ("time", "band", "y", "x")
 MAX_BYTES = 8 << 30  # a year of a whole tile, uncompressed, has ten times as much: that is what regions are for
 _PLAUSIBLE = (-0.3, 2.0)  # reflectance; snow and glint go over 1
 _LARGEST = 32767 * SCALE
+_BEYOND = 10**9  # what is larger is missing all the same
+_MOST_FILLS = 16
+_PEAK_BYTES = 24  # for each value of reflectance, while it becomes ours
 
 
 class CubeWarning(UserWarning):
@@ -80,21 +84,27 @@ def _check_shape(found: xr.Dataset, path: Path, max_bytes: int) -> None:
     if declared > max_bytes:
         step = "cut it into smaller areas, or fetch a region instead: vsat init"
         raise _refused(f"it declares {declared / 1e9:.1f} GB, the limit is {max_bytes / 1e9:.1f} GB", path, step)
+    needed, free = _PEAK_BYTES * found["reflectance"].size, psutil.virtual_memory().available
+    if needed > free:
+        step = "cut it into smaller areas, or read it on a larger machine"
+        raise _refused(f"to read it takes {needed / 1e9:.1f} GB of memory, {free / 1e9:.1f} GB are free", path, step)
 
 
 def _reflectance(found: xr.Dataset, path: Path) -> NDArray[np.int16]:
     """Stored numbers, int16; a cube in our own form comes through bit for bit."""
     variable = found["reflectance"].transpose(*AXES)
-    raw_tbyx = variable.values
+    raw_tbyx = read_values(variable)
     scale, offset = _scale(variable.attrs, raw_tbyx, path)
-    absent_tbyx = _absent(raw_tbyx, variable.attrs)
+    absent_tbyx = _absent(raw_tbyx, variable.attrs, path)
+    wide = raw_tbyx.dtype.itemsize > 2
     if raw_tbyx.dtype.kind in "iu" and np.isclose(scale, SCALE, rtol=1e-6) and offset == 0:
-        dn_tbyx = raw_tbyx.astype(np.int64) if raw_tbyx.dtype.itemsize > 2 else raw_tbyx.astype(np.int32)
+        # clipped before it is narrowed: else uint64's largest number would come in as -1
+        dn_tbyx = np.clip(raw_tbyx, -_BEYOND, _BEYOND).astype(np.int64) if wide else raw_tbyx.astype(np.int32)
     else:
         with np.errstate(invalid="ignore", over="ignore"):
             real_tbyx = (raw_tbyx.astype(np.float64) * scale + offset) / SCALE
         absent_tbyx |= ~np.isfinite(real_tbyx)
-        dn_tbyx = np.rint(np.where(absent_tbyx, 0, np.clip(real_tbyx, -1e9, 1e9))).astype(np.int64)
+        dn_tbyx = np.rint(np.where(absent_tbyx, 0, np.clip(real_tbyx, -_BEYOND, _BEYOND))).astype(np.int64)
     _check_values(dn_tbyx, absent_tbyx, path)
     beyond_tbyx = (np.abs(dn_tbyx) > np.iinfo(np.int16).max) & ~absent_tbyx
     # a real value of exactly -0.9999 would read as missing; none is plausible, so it may
@@ -116,22 +126,32 @@ def _scale(attributes: dict[Any, Any], raw_tbyx: NDArray[Any], path: Path) -> tu
     if raw_tbyx.dtype.kind in "iu":
         _doubt("integers without scale_factor: 0..10000 is taken as reflectance 0..1", path)
         return SCALE, offset
-    seen = raw_tbyx[np.isfinite(raw_tbyx) & ~_absent(raw_tbyx, attributes)]
+    seen = raw_tbyx[np.isfinite(raw_tbyx) & ~_absent(raw_tbyx, attributes, path)]
     if seen.size and np.median(np.abs(seen)) > 10:
         _doubt(f"floats with median {np.median(seen):.0f}: 0..10000 is taken as reflectance 0..1", path)
         return SCALE, offset
     return 1.0, offset
 
 
-def _absent(raw: NDArray[Any], attributes: dict[Any, Any]) -> NDArray[np.bool_]:
+def _absent(raw: NDArray[Any], attributes: dict[Any, Any], path: Path) -> NDArray[np.bool_]:
     """Where the file says that nothing was measured; -9999 always says so."""
     absent: NDArray[np.bool_] = np.asarray(raw == FILL)
-    for name in ("_FillValue", "missing_value"):
-        for value in np.atleast_1d(attributes.get(name, [])):
-            absent |= raw == value
+    for value in _fills(attributes, ("_FillValue", "missing_value"), path):
+        absent |= raw == value
     if raw.dtype.kind == "f":
         absent |= np.isnan(raw)
     return absent
+
+
+def _fills(attributes: dict[Any, Any], names: tuple[str, ...], path: Path) -> list[Any]:
+    """The numbers that stand for nothing measured."""
+    found = [np.atleast_1d(attributes.get(name, [])) for name in names]
+    if sum(each.size for each in found) > _MOST_FILLS or any(
+        each.size and each.dtype.kind not in "iuf" for each in found
+    ):
+        step = f"write numbers, at most {_MOST_FILLS}, or leave them out"
+        raise _refused("_FillValue or missing_value are no few numbers", path, step)
+    return [value for each in found for value in each]
 
 
 def _check_values(dn_tbyx: NDArray[Any], absent_tbyx: NDArray[np.bool_], path: Path) -> None:
@@ -145,12 +165,13 @@ def _check_values(dn_tbyx: NDArray[Any], absent_tbyx: NDArray[np.bool_], path: P
 
 def _fmask(found: xr.Dataset, path: Path) -> NDArray[np.uint8]:
     variable = found["fmask"].transpose("time", "y", "x")
-    raw_tyx = variable.values
+    raw_tyx = read_values(variable)
     if raw_tyx.dtype == np.int8:  # NetCDF-3 has no unsigned bytes
         raw_tyx = raw_tyx.view(np.uint8)
     absent_tyx = np.isnan(raw_tyx) if raw_tyx.dtype.kind == "f" else np.zeros(raw_tyx.shape, bool)
-    for value in np.atleast_1d(variable.attrs.get("_FillValue", [])):
-        absent_tyx |= raw_tyx == (np.uint8(value % 256) if raw_tyx.dtype == np.uint8 else value)
+    for value in _fills(variable.attrs, ("_FillValue",), path):
+        bits = np.uint8(value % 256) if raw_tyx.dtype == np.uint8 and np.isfinite(value) else value
+        absent_tyx |= raw_tyx == bits
     whole_tyx = np.where(absent_tyx, FMASK_FILL, raw_tyx)
     wrong = whole_tyx[(whole_tyx < 0) | (whole_tyx > 255) | (whole_tyx != np.floor(whole_tyx))]
     if wrong.size:
@@ -164,7 +185,7 @@ def _times(found: xr.Dataset, path: Path) -> NDArray[np.datetime64]:
     step = "write `time` with units such as 'days since 2020-01-01' and a standard calendar"
     if "time" not in found.variables:
         raise _refused("there is no coordinate 'time'", path, step)
-    times = found["time"].values
+    times = read_values(found["time"])
     if times.dtype.kind != "M" or times.shape != (found.sizes["time"],):
         raise _refused(f"`time` does not hold dates but {times.dtype}", path, step)
     if np.isnat(times).all():
@@ -176,7 +197,7 @@ def _bands(found: xr.Dataset, path: Path) -> list[str]:
     step = f"name them as in: {', '.join(BANDS)}"
     if "band" not in found.variables:
         raise _refused("there is no coordinate 'band'", path, step)
-    names = _texts(found["band"].values)
+    names = _texts(read_values(found["band"]))
     unknown = [name for name in names if name not in BANDS]
     if unknown:
         raise _refused(f"unknown band {unknown[0]!r}", path, step)
@@ -190,7 +211,7 @@ def _sensors(found: xr.Dataset, path: Path) -> NDArray[np.str_]:
         return np.full(found.sizes["time"], "unknown")
     if found["sensor"].dims != ("time",):
         raise _refused(f"sensor has the dimensions {found['sensor'].dims}", path, "give it (time)")
-    return np.array(_texts(found["sensor"].values))
+    return np.array(_texts(read_values(found["sensor"])))
 
 
 def _texts(values: NDArray[Any]) -> list[str]:
@@ -202,7 +223,7 @@ def _centres(found: xr.Dataset, axis: str, path: Path) -> xr.Variable:
         _doubt(f"there is no coordinate {axis!r}: pixels are counted instead", path)
         counted = np.arange(found.sizes[axis], dtype=np.float64)
         return xr.Variable(axis, counted[::-1] if axis == "y" else counted)  # the first row is the upper one
-    values, step = found[axis].values, f"write the pixel centres into {axis!r}, evenly spaced"
+    values, step = read_values(found[axis]), f"write the pixel centres into {axis!r}, evenly spaced"
     if values.dtype.kind not in "iuf" or found[axis].dims != (axis,) or not np.isfinite(values).all():
         raise _refused(f"the coordinate {axis!r} does not hold one finite number per pixel", path, step)
     steps = np.diff(values.astype(np.float64))

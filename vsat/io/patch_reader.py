@@ -4,7 +4,8 @@ A patch is one chunk of each array: an index that is read once, one read of the 
 the caller's buffer. Axes: n patches, t looks, b bands, y, x.
 """
 
-import json
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -14,13 +15,30 @@ import google_crc32c
 import numpy as np
 from numpy.typing import NDArray
 
+from vsat.core.splits import SPLITS
 from vsat.errors import StoreError
 from vsat.io import shard
 from vsat.io.durable import sha256_of
-from vsat.io.patches import ARRAYS, COLUMNS, Patch, PatchError, PatchLayout, part_folder, read_manifest, shard_path
+from vsat.io.patches import (
+    ARRAYS,
+    COLUMNS,
+    MOST_PATCHES,
+    Patch,
+    PatchError,
+    PatchLayout,
+    part_folder,
+    read_manifest,
+    read_small,
+    shard_path,
+)
 from vsat.io.zarr_json import Json
 
 AGAIN = "remove this file, if it is there, and run vsat sample with the same options: it draws the same patches again"
+
+MOST_LOOKS, MOST_PX, MOST_IN_SHARD, MOST_STRATA = 10_000, 4096, 1 << 16, 1 << 24
+MOST_BYTES = 1 << 30  # of a patch, unpacked
+LAST_DAY = 150_000  # days since 1970: in the year 2380
+_CRC_BYTES = 4
 
 
 @dataclass(frozen=True)
@@ -52,7 +70,7 @@ class PatchStore:
         self.parts: list[Part] = []
         first = 0
         for number, listed in enumerate(self.manifest["parts"]):
-            self.parts.append(_open_part(path, number, first))
+            self.parts.append(_open_part(path, number, first, int(listed["patches"])))
             first += int(listed["patches"])
         self._firsts = np.array([part.first for part in self.parts], np.int64)
         self._count = first
@@ -179,28 +197,65 @@ class PatchStore:
         return PatchError(problem, place=str(path), next_step=AGAIN, index=index)
 
 
-def _open_part(out: Path, number: int, first: int) -> Part:
+def _open_part(out: Path, number: int, first: int, patches: int) -> Part:
     folder = part_folder(out, number)
     try:
-        attributes: Json = _json(folder / "zarr.json")["attributes"]
+        if folder.resolve() != part_folder(out.resolve(), number):
+            raise ValueError("it is a link")
+        attributes: Json = read_small(folder / "zarr.json")["attributes"]
         layout = PatchLayout(**attributes["layout"])
-        columns = {name: _column(folder / name, dtype) for name, (dtype, _, _) in COLUMNS.items()}
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        _check_layout(layout, patches)
+        columns = {name: _column(folder / name, dtype, axes, layout) for name, (dtype, axes, _) in COLUMNS.items()}
+        _check_columns(columns, attributes, layout)
+    except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
         step = "draw the patches again, into another folder"
         raise StoreError(f"part {number} cannot be read: {error}", place=str(folder), next_step=step) from error
     return Part(number, first, layout, attributes, columns)
 
 
-def _json(path: Path) -> Json:
-    found: Json = json.loads(path.read_bytes())
-    return found
+def _check_layout(layout: PatchLayout, patches: int) -> None:
+    limits = {"patches": patches, "looks": MOST_LOOKS, "size_px": MOST_PX, "shard_patches": MOST_IN_SHARD}
+    for name, most in limits.items():
+        value = getattr(layout, name)
+        if type(value) is not int or not (name == "patches" or value >= 1) or not 0 <= value <= most:
+            raise ValueError(f"{name} is {str(value)[:40]}, at most {most}")
+    if layout.patches != patches:
+        raise ValueError(f"it has {layout.patches} patches, and the manifest says {patches}")
+    if (size := 2 * math.prod(layout.chunk("reflectance"))) > MOST_BYTES:
+        raise ValueError(f"a patch of it has {size:,} bytes, at most {MOST_BYTES:,} are read")
 
 
-def _column(folder: Path, dtype: str) -> NDArray[Any]:
+def _check_columns(columns: Mapping[str, NDArray[Any]], attributes: Json, layout: PatchLayout) -> None:
+    """What other columns and readers are indexed by lies in its range."""
+    tiles, scenes = attributes["tiles"], attributes["scenes"]
+    if any(not isinstance(one["tile"], str) or type(one["epsg"]) is not int for one in tiles):
+        raise ValueError("its tiles have no names and zones")
+    if any(not isinstance(one, str) for one in scenes):
+        raise ValueError("its scenes have no names")
+    ranges = {
+        "count": (0, layout.looks), "day": (-1, LAST_DAY), "scene": (-1, len(scenes) - 1), "split": (0, len(SPLITS) - 1),
+        "stratum": (0, MOST_STRATA), "tile": (0, len(tiles) - 1), "x": (-1e8, 1e8), "y": (-1e8, 1e8), "lon": (-360, 360),
+        "lat": (-90, 90),
+    }  # fmt: skip
+    for name, (least, most) in ranges.items():
+        values = columns[name]
+        if not ((values >= least) & (values <= most)).all():  # no NaN passes
+            raise ValueError(f"the column {name} leaves its range, {least} to {most}")
+
+
+def _column(folder: Path, dtype: str, axes: tuple[str, ...], layout: PatchLayout) -> NDArray[Any]:
     """An array of one chunk, checked."""
-    shape = tuple(_json(folder / "zarr.json")["shape"])
-    body = (folder / ".".join(["c"] + ["0"] * len(shape))).read_bytes()
-    values, crc = body[:-4], body[-4:]
-    if int(google_crc32c.value(values)).to_bytes(4, "little") != crc:
+    shape = tuple(read_small(folder / "zarr.json")["shape"])
+    wanted = {"patch": layout.patches, "look": layout.looks}
+    for size, axis in zip(shape, axes, strict=True):
+        if type(size) is not int or size != wanted.get(axis, size) or not 0 <= size <= MOST_PATCHES:
+            raise ValueError(f"{folder.name} has the shape {str(shape)[:80]}")
+    path = folder / ".".join(["c"] + ["0"] * len(shape))
+    size = math.prod(shape) * np.dtype(dtype).itemsize + _CRC_BYTES
+    if not path.is_file() or path.stat().st_size != size:
+        raise ValueError(f"{folder.name} has no {size:,} bytes")
+    body = path.read_bytes()
+    values, crc = body[:-_CRC_BYTES], body[-_CRC_BYTES:]
+    if int(google_crc32c.value(values)).to_bytes(_CRC_BYTES, "little") != crc:
         raise ValueError(f"the checksum of {folder.name} does not match")
     return np.frombuffer(values, np.dtype(dtype)).reshape(shape)

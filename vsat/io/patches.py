@@ -6,6 +6,7 @@ objects or none, and the next run completes them to the same bytes.
 Axes: n patches, t looks (padded to the part's longest), b bands, y, x.
 """
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -24,6 +25,9 @@ from vsat.io.zarr_json import Json, group_json, sharded_json, to_bytes, whole_ar
 MANIFEST = "patches.json"
 VERSION = 1
 ARRAYS = ("reflectance", "fmask")
+MOST_PATCHES = 10_000_000  # of a part
+_MOST_JSON = 128 << 20
+_OBJECT = re.compile(r"parts/\d{4,}\.zarr(/\w[\w.-]*){1,4}", re.ASCII)  # below the store, and nowhere else
 # name: dtype, axes, what it is; padding along t is -1, or 255 for sensors
 COLUMNS: dict[str, tuple[str, tuple[str, ...], str]] = {
     "count": ("int16", ("patch",), "looks in use; the rest of t is padding"),
@@ -167,13 +171,15 @@ def read_manifest(out: Path) -> Json:
     """
     path = out / MANIFEST
     try:
-        found: Json = open_json(path.read_bytes())
+        found: Json = read_small(path)
         version = int(found["version"])
+        if version <= VERSION:
+            _check_parts(found["parts"])
     except FileNotFoundError:
         raise InputError(
             "there is no patch store", place=str(out), next_step="draw one: vsat sample REGION --out FOLDER"
         ) from None
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
         step = (
             "vsat repair REGION --patches FOLDER draws it again; or remove it and run vsat sample with the same options"
         )
@@ -184,6 +190,34 @@ def read_manifest(out: Path) -> Json:
             f"the store is of version {version}, this vsat knows up to {VERSION}", place=str(path), next_step=step
         )
     return found
+
+
+def read_small(path: Path) -> Any:
+    """What a JSON file of the store holds, its checksum checked where it has one.
+
+    Raises:
+        FileNotFoundError: there is no such plain file.
+        ValueError: it is too large, or no JSON.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(2, "no such file", str(path))
+    if (size := path.stat().st_size) > _MOST_JSON:
+        raise ValueError(f"{path.name} has {size:,} bytes, at most {_MOST_JSON:,} are read")
+    try:
+        return open_json(path.read_bytes())
+    except RecursionError as error:
+        raise ValueError(f"{path.name} is nested too deeply") from error
+
+
+def _check_parts(parts: Any) -> None:
+    if not isinstance(parts, list):
+        raise ValueError("its parts are no list")
+    for part in parts:
+        if type(part["patches"]) is not int or not 0 <= part["patches"] <= MOST_PATCHES:
+            raise ValueError(f"{str(part['patches'])[:40]} is no number of patches")
+        for name, digest in part["objects"].items():
+            if not _OBJECT.fullmatch(name) or not isinstance(digest, str):
+                raise ValueError(f"{name[:80]!r} is no object of a store")
 
 
 def part_folder(out: Path, part: int) -> Path:

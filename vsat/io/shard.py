@@ -22,6 +22,8 @@ from numpy.typing import NDArray
 from vsat.objects import ObjectPath, StorePath
 
 _CRC_BYTES = 4
+_HEADER = 16  # bytes that blosc puts before a chunk
+_PLAIN = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK  # a patch is no link to elsewhere, and no pipe to wait for
 _INDEX_DTYPE = np.dtype("<u8")
 Window = tuple[range, range]  # pixel rows, pixel columns
 Bytes = NDArray[np.uint8]  # the checksum takes arrays, no memoryviews
@@ -118,8 +120,11 @@ def read_spans(path: Path, count: int) -> NDArray[np.uint64]:
         FileNotFoundError: there is no such shard.
         TornShardError: it is shorter than its index, or the index fails its checksum.
     """
-    with _opened(path) as shard:
-        return _index_of(shard, count)
+    handle = os.open(path, _PLAIN)
+    try:
+        return _index_of(_File(handle), count)
+    finally:
+        os.close(handle)
 
 
 def read_chunk(path: Path, span: NDArray[np.uint64], out: NDArray[Any]) -> None:
@@ -132,14 +137,16 @@ def read_chunk(path: Path, span: NDArray[np.uint64], out: NDArray[Any]) -> None:
     length = int(span[1])
     if (span == _ABSENT).any():
         raise TornShardError("a chunk is missing")
-    packed = _scratch(length)  # the same memory again: fresh pages cost as much as the checksum
-    handle = os.open(path, os.O_RDONLY)
+    handle = os.open(path, _PLAIN)
     try:
+        if int(span[0]) + length > os.fstat(handle).st_size:
+            raise TornShardError(f"a chunk ends at byte {int(span[0]) + length}, past the end")
+        packed = _scratch(length)  # the same memory again: fresh pages cost as much as the checksum
         got = os.preadv(handle, [packed.data], int(span[0]))
     finally:
         os.close(handle)
     if got != length:
-        raise TornShardError(f"a chunk ends at byte {int(span.sum())}, past the end")
+        raise TornShardError(f"a chunk ends at byte {int(span[0]) + length}, past the end")
     _unpack(_checked(packed, "chunk"), out)
 
 
@@ -274,6 +281,11 @@ def _cut(blob: Bytes, run: list[list[int]]) -> list[Bytes]:
 
 
 def _unpack(packed: Bytes, out_yx: NDArray[Any]) -> None:
+    held = int.from_bytes(
+        packed[4:8].tobytes(), "little"
+    )  # of blosc's header: fewer would leave old memory in `out_yx`
+    if packed.size < _HEADER or held != out_yx.nbytes:
+        raise TornShardError(f"a chunk holds {held:,} bytes, not {out_yx.nbytes:,}")
     try:
         blosc.decompress(packed, out_yx)
     except (RuntimeError, ValueError) as error:

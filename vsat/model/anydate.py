@@ -15,7 +15,6 @@ import torch
 from torch import Tensor, nn
 from transformers import GPT2Config, GPT2Model, LlamaConfig, LlamaModel, PretrainedConfig, PreTrainedModel
 
-from vsat.errors import InputError
 from vsat.model.loss import BIN_COUNT, sampled_targets, score, start_logits
 from vsat.model.tokens import (
     BANDS,
@@ -263,34 +262,6 @@ def new_model(config: AnyDateConfig, *, seed: int) -> AnyDate:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return AnyDate(config)
-
-
-def take_gpt2(model: AnyDate, source: str) -> None:
-    """The backbone's layers get the weights of a GPT-2 of the same shape, such as distilgpt2 for size base.
-
-    Args:
-        model: with backbone "gpt2".
-        source: folder or hub id of a GPT2Model.
-
-    Raises:
-        InputError: there is none, it has another shape, or the model has another backbone.
-    """
-    mine = model.backbone.config
-    if not isinstance(model.backbone, GPT2Model):
-        step = "choose backbone gpt2"
-        raise InputError("a LlamaModel takes no weights of GPT-2", place="backbone", next_step=step)
-    try:
-        # a folder, or the id that the user chose
-        theirs = GPT2Model.from_pretrained(source)  # nosec B615
-    except (OSError, ValueError) as error:
-        step = "name a folder with a GPT2Model, or its hub id"
-        raise InputError(f"no GPT-2: {str(error).splitlines()[0]}", place=source, next_step=step) from error
-    for name in ("n_embd", "n_layer", "n_head"):
-        if getattr(theirs.config, name) != getattr(mine, name):
-            problem = f"{name} is {getattr(theirs.config, name)}, and {getattr(mine, name)} in the model"
-            raise InputError(problem, place=source, next_step="choose the size of that shape: base for distilgpt2")
-    layers = {name: value for name, value in theirs.state_dict().items() if not name.startswith(("wte", "wpe"))}
-    model.backbone.load_state_dict(layers, strict=False)  # words and places have no use here
 
 
 def _without(features: Tensor, *hidden: slice) -> Tensor:

@@ -5,7 +5,6 @@
 The one that comes with the package is vsat/model/weights/anydate-tiny. Axes: as in `predict`.
 """
 
-import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import lru_cache
@@ -15,21 +14,20 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors import SafetensorError
-from transformers.utils import logging as transformers_logging
 
 from vsat.core.calibration import NORMAL, PRIOR_SD
 from vsat.core.fill import PRIOR, Estimated, Filled, FilledDate, Look, Neighbours, dated, look_of_day
 from vsat.core.looks import bridge_days
 from vsat.core.temporal import fill_temporal
-from vsat.errors import InputError
 from vsat.hls import BANDS, SCALE
 from vsat.model.anydate import AnyDate
+from vsat.model.folders import WEIGHTS, folder_of, read_json, read_model, told
 from vsat.model.predict import Answer, Question, Read, answer_rows
 from vsat.model.rehearsal import Stretch, rehearse, scenes, stretch_of, views_of
 
+__all__ = ["CALIBRATION", "WEIGHTS", "Checkpoint", "load_checkpoint", "slots"]
+
 CALIBRATION = "calibration.json"
-WEIGHTS = "model.safetensors"
 LEAST_VALUES = 3  # that a spread can be told from
 
 Int16 = NDArray[np.int16]
@@ -149,26 +147,14 @@ def load_checkpoint(source: str | Path, *, device: str | None = None) -> Checkpo
 
 @lru_cache(maxsize=4)
 def _loaded(source: str, device: str, _: int) -> Checkpoint:
-    step = "name a folder that training has written, or a hub id; vsat train makes one"
-    transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
-    try:
-        loaded: Any = AnyDate.from_pretrained(source, output_loading_info=True)
-    except (OSError, ValueError, KeyError, SafetensorError) as error:
-        raise InputError(
-            f"no any-date checkpoint: {str(error).splitlines()[0]}", place=source, next_step=step
-        ) from error
-    model, found = loaded
-    absent = sorted(found["missing_keys"])  # of another kind of model: transformers would go on with random ones
-    if absent:
-        problem = f"no any-date checkpoint: {len(absent)} of its weights are missing, such as {absent[0]}"
-        raise InputError(problem, place=source, next_step=step)
-    path = Path(source) / CALIBRATION
-    if not Path(source).is_dir():
-        from transformers.utils.hub import cached_file
-
-        at = cached_file(source, CALIBRATION, _raise_exceptions_for_missing_entries=False)
-        path = Path(at) if at else path
-    stretch = Stretch.from_json(json.loads(path.read_text())) if path.is_file() else Stretch.none()
+    folder = folder_of(source, optional=(CALIBRATION,))
+    model = read_model(source, folder)
+    stretch = Stretch.none()
+    if (folder / CALIBRATION).exists():
+        try:
+            stretch = Stretch.from_json(read_json(folder, CALIBRATION))
+        except (ValueError, LookupError, TypeError) as error:
+            raise told(f"{CALIBRATION} holds no stretches: {error}", source) from error
     model.to(torch.device(device))
     model.train(mode=False)
     return Checkpoint(Path(source).name, model, stretch)

@@ -40,6 +40,7 @@ EVEN = 0.15  # 1: dates weigh the same, 0: pixels do
 SHARES = (0.5, 0.9)
 LIMITS = (0.3, 4.0)  # of a stretch
 TINY = 1e-5
+_MOST = 1000.0  # a stretch that anybody could mean
 
 Int16 = NDArray[np.int16]
 Bools = NDArray[np.bool_]
@@ -77,7 +78,17 @@ class Stretch:
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> "Stretch":
-        """The inverse of `dataclasses.asdict`."""
+        """The inverse of `dataclasses.asdict`.
+
+        Raises:
+            ValueError, LookupError, TypeError: these are no stretches: another shape, not finite, or beyond all measure.
+        """
+        bins = len(GAP_DAYS) + 1
+        factors, dates = np.array(values["factors"], np.float64), np.array(values["dates"])
+        if factors.shape != (2, BANDS, bins, len(SHARES)) or dates.shape != (2, bins) or dates.dtype.kind != "i":
+            raise ValueError("another shape")
+        if not ((factors >= 0) & (factors <= _MOST)).all() or (dates < 0).any():
+            raise ValueError("a factor or a number of dates is out of range")
         return cls(_tuples(values["factors"]), _tuples(values["dates"]))
 
     def apply(self, said: Answer, slot_b: NDArray[np.int64], gap_qyx: Floats, scene_q: NDArray[np.bool_]) -> Answer:

@@ -9,6 +9,7 @@ from datetime import date, timedelta
 from pathlib import Path
 
 import numpy as np
+import psutil
 import xarray as xr
 
 from vsat.core.fill import NONE, Filled, fill
@@ -23,6 +24,8 @@ from vsat.stages.models import label, model_of
 
 log = logging.getLogger(__name__)
 
+VALUE_BYTES = 50  # of a value asked for: six estimates in float32, once more while they are written
+SAMPLE_BYTES = 8
 DAYS_BEFORE = 1 << 20  # makes every day a number that can seed a generator
 
 ESTIMATES = {
@@ -165,10 +168,20 @@ def fill_file(
     seen = sorted({value.astype("datetime64[D]").astype(date) for value in cube["time"].values})
     if every is not None:
         dates = [seen[0] + timedelta(n) for n in range(0, (seen[-1] - seen[0]).days + 1, every)]
+    _check_room(cube, len(dates) or len(seen), samples)
     filled = predict(cube, list(dates) or seen, method=method, samples=samples)
     save_filled(filled, out)
     log.info("%s: %d dates with %s from %d looks", out, filled.sizes["time"], method, cube.sizes["time"])
     return filled
+
+
+def _check_room(cube: xr.Dataset, dates: int, samples: int) -> None:
+    """A look of the year 1700 among those of today asks for a hundred thousand dates: said before memory is full."""
+    values = cube["reflectance"].size // cube.sizes["time"]
+    needed, free = dates * values * (VALUE_BYTES + SAMPLE_BYTES * samples), psutil.virtual_memory().available
+    if needed > free:
+        problem = f"{dates:,} dates take {needed / 1e9:.1f} GB of memory, {free / 1e9:.1f} GB are free"
+        raise InputError(problem, place="options", next_step="ask for fewer dates, or cut the cube into smaller areas")
 
 
 def _dataset(cube: xr.Dataset, wanted: Sequence[date], filled: Filled, method: str) -> xr.Dataset:

@@ -17,6 +17,7 @@ from vsat.io.durable import make_folder, unwritable, write_file
 from vsat.io.ledger import Ledger, Receipt, lease
 from vsat.io.scenes import ledger_path
 from vsat.io.sealed import open_json, sealed_json
+from vsat.io.trust import is_safe_id
 from vsat.methods import ANYDATE
 from vsat.objects import ObjectPath, StorePath
 from vsat.stages.models import WEIGHTS
@@ -66,10 +67,14 @@ def read_pointer(home: StorePath) -> Pointer:
     path = home / FOLDER / POINTER
     try:
         told = open_json(path.read_bytes())
-        return Pointer(str(told["current"]), tuple(Change(**change) for change in told["history"]))
+        found = Pointer(str(told["current"]), tuple(Change(**change) for change in told["history"]))
+        for name in (found.current, *(change.name for change in found.history)):
+            if not is_safe_id(name):  # names become paths
+                raise ValueError(f"{name!r} is no name of a checkpoint")
+        return found
     except FileNotFoundError:
         return Pointer()
-    except (ValueError, TypeError, KeyError) as error:
+    except (ValueError, TypeError, KeyError, RecursionError) as error:
         step = "move the file away, then name the checkpoint to use: vsat model promote"
         raise StoreError(f"it names no checkpoint: {error}", place=str(path), next_step=step) from error
 

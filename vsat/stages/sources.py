@@ -204,15 +204,31 @@ def refuse_leaks(store: PatchStore, path: Path) -> None:
 
 def _design(store: PatchStore) -> SplitDesign:
     """The split design that the store's manifest names."""
-    told: dict[str, Any] = store.manifest["options"]["split"]
-    plain: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in told.items()}
-    return SplitDesign(**plain)
+    try:
+        told: dict[str, Any] = store.manifest["options"]["split"]
+        plain = {name: tuple(value) if isinstance(value, list) else value for name, value in told.items()}
+        return SplitDesign(**plain)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise _odd_manifest(store, error) from error
+
+
+def _strata(store: PatchStore) -> Strata:
+    """The strata that the store's manifest names."""
+    try:
+        told = store.manifest["strata"]
+        return Strata(tuple(told["names"]), tuple(tuple(float(edge) for edge in edges) for edges in told["edges"]))
+    except (KeyError, TypeError, ValueError) as error:
+        raise _odd_manifest(store, error) from error
+
+
+def _odd_manifest(store: PatchStore, error: Exception) -> StoreError:
+    problem = f"its manifest has another form: {type(error).__name__}: {str(error)[:200]}"
+    return StoreError(problem, place=str(store.path), next_step="draw the store again: vsat sample")
 
 
 def _patch_block(store: PatchStore, path: Path, index: int) -> Block:
     patch = store.read(index)
-    strata = store.manifest["strata"]
-    design = Strata(tuple(strata["names"]), tuple(map(tuple, strata["edges"])))
+    design = _strata(store)
     return Block(
         path.name,
         f"patch {index}",

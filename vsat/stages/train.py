@@ -30,10 +30,11 @@ from vsat.io.durable import unwritten
 from vsat.io.ledger import lease
 from vsat.io.patch_reader import PatchStore
 from vsat.methods import ANYDATE
-from vsat.model.anydate import BACKBONES, SIZES, AnyDate, AnyDateConfig, new_model, take_gpt2
+from vsat.model.anydate import BACKBONES, SIZES, AnyDate, AnyDateConfig, new_model
 from vsat.model.checkpoint import CALIBRATION, load_checkpoint
 from vsat.model.dataset import PatchDataset, PatchSource
 from vsat.model.examples import CELLS, DESIGN, WHOLE, Examples, Mixed, collate
+from vsat.model.folders import take_gpt2
 from vsat.model.optimizers import LEARNING_RATE
 from vsat.model.options import TrainOptions, TrainResult
 from vsat.model.prior import Prior
