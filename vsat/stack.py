@@ -28,7 +28,7 @@ from vsat.settings import VIEWER_PORT
 POOL = "vsat"
 MARK = "VSAT_STACK"  # in the environment of every process of a stack: its folder
 AUTH, PROFILES, UP = "auth", "profiles.toml", "up.json"
-START_S = 120.0  # the server's first start makes its database: 10 to 20 seconds on two busy cores
+START_S = 300.0  # the server's first start makes its database: 10 to 20 seconds on two free cores
 DEPLOY_S = 600.0  # a deployment takes a second or two, and each region has eight
 DOWN_S = 90.0
 _GIVEN_AUTH = "PREFECT_SERVER_API_AUTH_STRING"
@@ -157,7 +157,7 @@ def detach(arguments: Sequence[str], folder: Path) -> dict[str, str]:
             [sys.executable, "-m", "vsat.cli", "up", *arguments],
             stdin=subprocess.DEVNULL, stdout=out, stderr=subprocess.STDOUT, start_new_session=True,
         )  # fmt: skip
-    until = time.monotonic() + 3 * START_S + DEPLOY_S
+    until = time.monotonic() + 2 * START_S + DEPLOY_S
     while process.poll() is None and time.monotonic() < until:
         if up := read_up(folder):
             return up

@@ -1,6 +1,7 @@
 """Secrets are planted wherever vsat may be given one, and searched for in everything that is written or said.
 
-    python tests/fault/campaign_canary.py --record
+    python tests/fault/campaign_canary.py here --record       verbs, a proxy, a store in a bucket
+    python tests/fault/campaign_canary.py prefect --record    the stack of `vsat up`, on SQLite and on PostgreSQL
 
 Each phase runs in a folder of its own: stores, ledgers, logs, Prefect's database, answers of server and viewer, the files
 of PostgreSQL and of the object store, what was removed or replaced meanwhile, and the command line of every process. One
@@ -17,6 +18,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import traceback
 import zipfile
 import zlib
 from collections.abc import Callable, Mapping
@@ -35,38 +37,43 @@ from numcodecs.zstd import Zstd
 
 from regions import tiny
 
-COMMAND = "python tests/fault/campaign_canary.py --record"
 SMALL = ("good", "refused", "gone")
 FLOWS = (*SMALL, "moved", "liar", "signed")
 ALL = (*FLOWS, "page", "marked")
 AT_ONCE = 5  # phases: they wait most of the time, for servers that fail and for tries that come later
 
 
-def phases(world: Callable[[str], World], *, small: bool) -> dict[str, Callable[[], World]]:
+def phases(world: Callable[[str], World], which: str, *, small: bool) -> dict[str, Callable[[], World]]:
     """What is run, by name; each returns its world."""
 
     def run(name: str, work: Callable[[World], None]) -> World:
         made = world(name)
-        work(made)
+        try:
+            work(made)
+        finally:
+            made.end()
         return made
 
     def on_postgres(made: World) -> None:
         with canary_runs.on_postgres(made) as database:
             canary_runs.stack(made, SMALL[:2], database)
 
-    found = {"verbs": partial(run, "verbs", partial(canary_runs.commands, kinds=SMALL if small else ALL))}
-    if not small:
-        found |= {
+    if small:
+        return {"verbs": partial(run, "verbs", partial(canary_runs.commands, kinds=SMALL))}
+    if which == "here":
+        return {
+            "verbs": partial(run, "verbs", partial(canary_runs.commands, kinds=ALL)),
             "by a proxy, at NASA's and Microsoft's addresses": partial(run, "proxy", canary_runs.by_proxy),
             "store in a bucket": partial(run, "bucket", canary_runs.bucket),
-            "up, Prefect on SQLite": partial(run, "sqlite", partial(canary_runs.stack, kinds=FLOWS, database=None)),
-            "up, Prefect on PostgreSQL": partial(run, "postgres", on_postgres),
         }
-    return found
+    return {
+        "up, Prefect on SQLite": partial(run, "sqlite", partial(canary_runs.stack, kinds=FLOWS, database=None)),
+        "up, Prefect on PostgreSQL": partial(run, "postgres", on_postgres),
+    }
 
 
 def campaign(
-    folder: Path, seed: int, *, small: bool, minutes: float
+    folder: Path, seed: int, which: str = "here", *, small: bool, minutes: float
 ) -> tuple[list[dict[str, figures.Cell]], list[Hit], bool]:
     """Rows of the table, the hits, and whether all was run, nothing was found and every control was."""
     began, planted = time.monotonic(), plant(seed, [*SECRETS, CONTROL])
@@ -79,21 +86,25 @@ def campaign(
         root.mkdir()
         return World(root, secret, made, planted)
 
-    def searched(run: Callable[[], World]) -> tuple[World | None, list[Hit]]:
+    def searched(run: Callable[[], World]) -> tuple[World | None, list[Hit], str]:
         if time.monotonic() - began > 60 * minutes:
-            return None, []
-        done = run()
-        return done, search(done.root, planted)
+            return None, [], "no time left"
+        try:
+            done = run()
+            return done, search(done.root, planted), ""
+        except (AssertionError, LookupError, OSError, subprocess.SubprocessError) as error:
+            traceback.print_exc()
+            return None, [], f"did not come to its end: {type(error).__name__}"
 
     rows: list[dict[str, figures.Cell]] = []
     hits, is_complete, ways = [], True, controls(folder / "controls", planted)
-    work = phases(world, small=small)
+    work = phases(world, which, small=small)
     with watched_lines() as lines:
         with ThreadPoolExecutor(AT_ONCE) as pool:
             outcomes = list(pool.map(searched, work.values()))
-        for name, (done, found) in zip(work, outcomes, strict=True):
+        for name, (done, found, why) in zip(work, outcomes, strict=True):
             if done is None:
-                rows.append({"what ran": name, "runs": "no time left"})
+                rows.append({"what ran": name, "runs": why})
                 is_complete = False
                 continue
             real = [hit for hit in found if hit.name != CONTROL]
@@ -190,12 +201,14 @@ subprocess.run(["true", "started " + secret])
 def main() -> None:
     """The campaign, in a folder that is gone afterwards unless something was found."""
     parser = figures.arguments(__doc__)
+    parser.add_argument("which", choices=["here", "prefect"], default="here", nargs="?")
     parser.add_argument("--keep", type=Path, default=None, help="a new folder to work in, which stays")
     given = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="vsat-canary-") as scratch:
         folder = given.keep or Path(scratch) / "canary"
-        rows, _, ok = campaign(folder.resolve(), given.seed, small=given.small, minutes=given.minutes)
-    figures.record("canary", COMMAND, rows, ok, write=given.record)
+        rows, _, ok = campaign(folder.resolve(), given.seed, given.which, small=given.small, minutes=given.minutes)
+    command = f"python tests/fault/campaign_canary.py {given.which} --record"
+    figures.record(f"canary-{given.which}", command, rows, ok, write=given.record)
 
 
 if __name__ == "__main__":
