@@ -46,7 +46,7 @@ def test_the_validation_can_fail(item: dict[str, Any]) -> None:
 
 def test_it_says_what_the_files_hold(item: dict[str, Any]) -> None:
     told, weights = item["properties"], item["assets"]["model"]
-    assert told["mlm:total_parameters"] == 929392 and told["mlm:hyperparameters"]["optimizer"] == "adamw"
+    assert told["mlm:total_parameters"] == 929392 and told["mlm:hyperparameters"]["optimizer"] == "muon"
     assert told["mlm:input"][0]["bands"] == list(COMMON_NAMES.values()) == [band["name"] for band in told["bands"]]
     content = (SHIPPED / weights["href"]).read_bytes()
     assert (weights["file:size"], weights["file:checksum"]) == (
