@@ -93,7 +93,7 @@ def test_how_often_is_asked() -> None:
     counting, other = Catalogue(ITEMS), Catalogue(ITEMS, counts=False)
     assert find(counting) == find(other)
     assert [query["limit"] for query in counting.queries] == ["100", "100", "59", "59", "100", "100", "100"]
-    assert len(other.queries) == 5 * 2 + 3  # three months hold anything, and are two pages when asked again
+    assert len(other.queries) == 3 * 3 + 2 * 2  # each of three months and its halves, two days
 
 
 def test_the_day_is_that_of_the_name() -> None:
@@ -340,6 +340,9 @@ def test_short_pages_without_a_count_lose_nothing() -> None:
     assert find(Catalogue(ITEMS, size=20, counts=False, lose_next=1)).granules == wanted
     with pytest.raises(CatalogueDown, match="when asked again"):
         find(Catalogue(ITEMS, size=20, counts=False, lose_next=1000))
+    early = [item for item in ITEMS if item["properties"]["datetime"] < "2024-04-14"]
+    with pytest.raises(CatalogueDown, match="20 items came, and other ones"):
+        find(Catalogue(early, size=20, counts=False, lose_next=1000))
 
 
 def _moved(items: list[Any], last: list[Any]) -> list[Any]:

@@ -6,7 +6,8 @@ error when a `next` link is lost, takes a page without `features` for the end, a
 One page that holds as many items as the server counts is complete. Several pages are no one moment's truth: an item that
 is revised or removed between two of them moves another one over their border, where nobody sees it, and the count is still
 right. They are asked for twice, the second time in pages of another length, and both answers must be the same; so is an
-answer of a server that counts nothing, or whose count has not yet been seen to be more than a page's length.
+answer of a server whose count has not yet been seen to be more than a page's length. A server that counts nothing is asked
+for the halves of the period, too.
 """
 
 import logging
@@ -95,11 +96,12 @@ class _Partial(Exception):
 
 @dataclass(frozen=True)
 class _Listed:
-    """What one listing gave: items, on how many pages, the longest one's length, and whether the server counts as many."""
+    """What one listing gave: items, on how many pages, the longest one's length, the server's count, whether it is right."""
 
     items: Items
     pages: int
     longest: int
+    matched: int | None
     is_counted: bool
 
 
@@ -161,12 +163,30 @@ class _Asking:
         believed = self._counts or len(listed.items) <= 1
         if listed.pages == 1 and listed.is_counted and believed:
             return listed.items
-        shorter = max(1, min(listed.longest, len(listed.items)) - 1)
-        again = self._pages(box, first, last, shorter)
-        if again.items.keys() != listed.items.keys():
-            raise _Partial(f"{len(listed.items)} items came, and other ones ({len(again.items)}) when asked again")
-        self._counts = listed.is_counted and again.is_counted and again.pages > 1
+        if listed.matched is None:
+            again = self._in_parts(box, first, last)
+        else:
+            shorter = max(1, min(listed.longest, len(listed.items)) - 1)
+            second = self._pages(box, first, last, shorter)
+            again, self._counts = second.items, listed.is_counted and second.is_counted and second.pages > 1
+        if again.keys() != listed.items.keys():
+            raise _Partial(f"{len(listed.items)} items came, and other ones ({len(again)}) when asked again")
         return listed.items
+
+    def _in_parts(self, box: Box, first: date, last: date) -> Items:
+        """The same once more, for both halves of the period.
+
+        Where all lies in one of them, that one is halved, too: two halves that hold something and are together no more
+        than the whole show that the whole did not end at the length of a page.
+        """
+        if first == last:
+            return self._pages(box, first, last, PAGE - 1).items
+        middle = first + (last - first) // 2
+        halves = (first, middle), (middle + timedelta(days=1), last)
+        early, late = (self._pages(box, *half, PAGE - 1).items for half in halves)
+        if bool(early) != bool(late) and len(early | late) > 1:
+            return early | late | self._in_parts(box, *halves[0 if early else 1])
+        return early | late
 
     def _pages(self, box: Box, first: date, last: date, limit: int) -> "_Listed":
         """What all pages of at most `limit` items hold."""
@@ -191,7 +211,7 @@ class _Asking:
         came = len(features) if count == 1 else len(items)  # one page may hold an item twice, and count it twice
         if matched is not None and came < matched:
             raise _Partial(f"{came} of {matched} items came")
-        return _Listed(items, count, longest, came == matched)
+        return _Listed(items, count, longest, matched, came == matched)
 
     def _search(self, box: Box, first: date, last: date, limit: int) -> ItemSearch:
         if self._client is None:
