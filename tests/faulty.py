@@ -86,18 +86,19 @@ class Handler(BaseHTTPRequestHandler):
             return json.dumps(page).encode(), {"Content-Type": "application/json"}
         return self.state.files.get(path), {}
 
-    def send_good(self, body: bytes, headers: dict[str, str]) -> None:
-        """The body, or the part of it that Range asks for."""
+    def good(self, body: bytes, headers: dict[str, str]) -> tuple[int, bytes, dict[str, str]]:
+        """Status, bytes and headers of a good answer: the body, or the part of it that Range asks for."""
         span = self.headers.get("Range", "")
         if not span.startswith("bytes="):
-            self.answer(200, body, headers)
-            return
+            return 200, body, headers
         first, _, last = span[6:].partition("-")
         start, stop = int(first), min(len(body), int(last) + 1 if last else len(body))
         if start >= len(body):
-            self.answer(416, b"")
-            return
-        self.answer(206, body[start:stop], {**headers, "Content-Range": f"bytes {start}-{stop - 1}/{len(body)}"})
+            return 416, b"", {}
+        return 206, body[start:stop], {**headers, "Content-Range": f"bytes {start}-{stop - 1}/{len(body)}"}
+
+    def send_good(self, body: bytes, headers: dict[str, str]) -> None:
+        self.answer(*self.good(body, headers))
 
     def answer(self, code: int, body: bytes, headers: Mapping[str, str] = {}) -> None:
         self.send_response(code)
@@ -205,6 +206,33 @@ def truncated(keep: int, *, honest: bool = False) -> Fault:
         handler.wfile.write(body[:keep])
         handler.wfile.flush()
         handler.close_connection = True
+
+    return answer
+
+
+def cut(share: float, *, ends: str) -> Fault:
+    """Only a share of what was asked comes.
+
+    Args:
+        share: of the bytes, 0 to 1.
+        ends: "closed" declares all of them and closes the line, "reset" resets it, "honest" declares the fewer ones.
+    """
+
+    def answer(handler: Handler, body: bytes, headers: dict[str, str]) -> None:
+        code, part, told = handler.good(body, headers)
+        keep = part[: int(share * len(part))]
+        if ends == "honest":
+            handler.answer(code, keep, told)
+            return
+        handler.send_response(code)
+        for key, value in {"Content-Length": str(len(part)), **told}.items():
+            handler.send_header(key, value)
+        handler.end_headers()
+        handler.wfile.write(keep)
+        handler.wfile.flush()
+        handler.close_connection = True
+        if ends == "reset":
+            reset(handler, body, headers)
 
     return answer
 

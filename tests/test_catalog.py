@@ -83,15 +83,17 @@ def test_what_is_asked() -> None:
     assert {frozenset(query) - {"host", "page"} for query in catalogue.queries} == {
         frozenset({"bbox", "collections", "datetime", "limit"})
     }
-    assert [query["datetime"][:10] for query in catalogue.queries] == [
-        "2024-03-31",
-        "2024-04-01",
-        "2024-05-01",
-        "2024-06-01",
-        "2024-07-01",
-    ]
-    assert {query["limit"] for query in catalogue.queries} == {"100"}
+    months = ["2024-03-31", "2024-04-01", "2024-05-01", "2024-06-01", "2024-07-01"]
+    assert [query["datetime"][:10] for query in catalogue.queries if query["limit"] == "100"] == months
     assert catalogue.queries[0]["collections"] == "HLSL30_2.0,HLSS30_2.0"
+
+
+def test_how_often_is_asked() -> None:
+    """Once its count has been seen to be more than a page's length, a catalogue that counts is asked once a month."""
+    counting, other = Catalogue(ITEMS), Catalogue(ITEMS, counts=False)
+    assert find(counting) == find(other)
+    assert [query["limit"] for query in counting.queries] == ["100", "100", "59", "59", "100", "100", "100"]
+    assert len(other.queries) == 3 * 3 + 2 * 2  # each of three months and its halves, two days
 
 
 def test_the_day_is_that_of_the_name() -> None:
@@ -312,6 +314,77 @@ def test_a_repeated_page_once_and_for_ever() -> None:
     for counts in (True, False):
         with pytest.raises(CatalogueDown, match="repeats"):
             find(Catalogue(ITEMS, size=20, repeat=1000, counts=counts))
+
+
+@pytest.mark.fault
+@pytest.mark.parametrize("size", [100, 20])
+def test_a_count_of_the_page_proves_nothing(size: int) -> None:
+    """Some servers write the page's own length where the number of all items belongs."""
+    days = date(2024, 5, 2), date(2024, 6, 20)
+    wanted = find(Catalogue(ITEMS), *days).granules
+
+    class CountsPages(Catalogue):
+        def __call__(self, query: dict[str, str]) -> dict[str, Any]:
+            page = super().__call__(query)
+            return {**page, "numberMatched": len(page["features"])}
+
+    assert find(CountsPages(ITEMS, size=size), *days).granules == wanted
+    assert find(CountsPages(ITEMS, size=size, lose_next=1), *days).granules == wanted
+    with pytest.raises(CatalogueDown, match="when asked again"):
+        find(CountsPages(ITEMS, size=20, lose_next=1000), *days)
+
+
+@pytest.mark.fault
+def test_short_pages_without_a_count_lose_nothing() -> None:
+    wanted = find(Catalogue(ITEMS)).granules
+    assert find(Catalogue(ITEMS, size=20, counts=False, lose_next=1)).granules == wanted
+    with pytest.raises(CatalogueDown, match="when asked again"):
+        find(Catalogue(ITEMS, size=20, counts=False, lose_next=1000))
+    early = [item for item in ITEMS if item["properties"]["datetime"] < "2024-04-14"]
+    with pytest.raises(CatalogueDown, match="20 items came, and other ones"):
+        find(Catalogue(early, size=20, counts=False, lose_next=1000))
+
+
+def _moved(items: list[Any], last: list[Any]) -> list[Any]:
+    return [*items[1:], *last]
+
+
+CHANGES = {
+    "removed": lambda items: _moved(items, []),
+    "replaced": lambda items: _moved(items, [cmr_item(items[0]["id"].replace("T1006", "T1007"))]),
+    "revised": lambda items: _moved(items, [cmr_item(items[0]["id"], updated="2024-07-01T00:00:00Z")]),
+}
+
+
+@pytest.mark.fault
+@pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES.keys())
+@pytest.mark.parametrize("counts", [True, False])
+def test_a_catalogue_that_changes_between_two_pages(change: Any, *, counts: bool) -> None:
+    """An item leaves the first page, and the first one of the second page moves to where nobody looks any more."""
+    may = [item for item in ITEMS if item["properties"]["datetime"].startswith("2024-05")]
+
+    class Changing(Catalogue):
+        def __call__(self, query: dict[str, str]) -> dict[str, Any]:
+            page = super().__call__(query)
+            if page["links"] and self.items is may:
+                self.items = change(may)
+            return page
+
+    found = find(Changing(may, size=20, counts=counts), date(2024, 5, 1), date(2024, 5, 31))
+    assert OURS & {item["id"] for item in may[1:]} <= {granule.id for granule in found.granules}
+
+
+def test_the_last_second_of_a_month_belongs_to_it() -> None:
+    """Catalogues compare to the millisecond."""
+    late = cmr_item("HLS.S30.T33UVP.2024121T235941.v2.0", moment="2024-04-30T23:59:59.336Z")
+
+    class Exact(Catalogue):
+        def _fits(self, item: Any, query: dict[str, str]) -> bool:
+            start, _, end = query["datetime"].partition("/")
+            first, moment, last = map(datetime.fromisoformat, (start, item["properties"]["datetime"], end))
+            return first <= moment <= last
+
+    assert [granule.id for granule in find(Exact([late])).granules] == [late["id"]]
 
 
 @pytest.mark.fault

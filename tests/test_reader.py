@@ -2,9 +2,11 @@
 
 import hashlib
 import logging
+import time
 import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from email.utils import formatdate
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +23,7 @@ from vsat.core.grid import TileGrid
 from vsat.errors import AccessError, ReadError
 from vsat.hls import BANDS, FILES, FILL, FMASK_FILL
 from vsat.io import reader, tiff
-from vsat.io.download import Patience
+from vsat.io.download import AttemptError, Patience
 from vsat.io.reader import Scene, read_granule
 
 FAST = Patience(attempts=4, first_delay_s=0.001, cap_s=0.01, budget_s=20, attempt_s=5, connect_s=2, silence_s=2)
@@ -220,6 +222,7 @@ PASSING = {
     "a bit in the pixels": faulty.flipped(LAYOUT.offsets[4] + 100, 3),
     "another range": faulty.wrong_range,
     "silence": faulty.hang(1.2),
+    "sent elsewhere": faulty.redirect("https://status.example.org/"),
     "compressed": faulty.status(200, b"x" * 500, Content_Encoding="gzip"),
 }
 
@@ -247,6 +250,20 @@ def test_what_stays_bad_is_an_error_and_never_fill(server: Server, fault: faulty
 def test_a_server_that_drips_does_not_hold_us_for_ever(server: Server) -> None:
     server.always(RED, faulty.drip(0.05, 20))
     assert "slow" in reason_of(server, patience=replace(FAST, attempts=2, attempt_s=0.3))
+
+
+@pytest.mark.fault
+@pytest.mark.parametrize(
+    ("asked", "least", "most"), [("1", 1, 9), (2, 0.5, 9), (-60, 0, 0.5), ("soon", 0, 0.5)], ids=str
+)
+def test_retry_after_is_seconds_or_a_date(server: Server, asked: str | int, least: float, most: float) -> None:
+    text = asked if isinstance(asked, str) else formatdate(time.time() + asked, usegmt=True)
+    server.fail(RED, faulty.status(503, Retry_After=text))
+    client = reader.client_for(server.endpoint(), 0)
+    with pytest.raises(AttemptError) as caught:
+        client.get(server.href(RED), FAST)
+    assert least <= (caught.value.after_s or 0) <= most
+    assert FAST.delay_s(1, "red", caught.value.after_s) <= FAST.cap_s
 
 
 @pytest.mark.fault
@@ -373,11 +390,12 @@ def test_a_file_too_large_is_not_taken_in(server: Server, monkeypatch: pytest.Mo
 
 def test_redirects_are_checked_hop_by_hop(server: Server) -> None:
     with serving(FILES_ONCE) as other:
-        server.fail(RED, faulty.redirect(other.href(RED)))
+        server.always(RED, faulty.redirect(other.href(RED)))
         assert "is not listed" in reason_of(server)
         assert not other.state.log
-        server.fail(RED, faulty.redirect("file:///etc/passwd"))
+        server.always(RED, faulty.redirect("file:///etc/passwd"))
         assert "scheme 'file'" in reason_of(server)
+        server.state.always.clear()
         server.fail(RED, faulty.redirect(other.href(RED)))
         endpoint = server.endpoint(redirects=(other.netloc,))
         assert_good(read_granule(granule_on(server), GRID, endpoint, patience=FAST))

@@ -14,6 +14,7 @@ import time
 from base64 import b64encode
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from email.utils import parsedate_to_datetime
 from functools import lru_cache
 from http import HTTPStatus
 from typing import TYPE_CHECKING, TypeVar
@@ -181,9 +182,9 @@ class Client:
     def _hops(self, href: str, patience: Patience, ranges: dict[str, str], login: "_Login") -> requests.Response:
         """The answer behind all redirects, each checked before it is followed."""
         url, allowed = self._signed(href, patience), self.endpoint.hosts
-        for _ in range(_MAX_HOPS):
-            if reason := refusal(url, allowed):
-                raise AttemptError(f"refused: {reason}", "final")
+        for hop in range(_MAX_HOPS):
+            if reason := refusal(url, allowed):  # a server that is out of order for a moment sends us to its status page
+                raise AttemptError(f"refused: {reason}", "content" if hop else "final")
             answer = self._session.get(
                 url,
                 headers=ranges,
@@ -324,7 +325,13 @@ def _joined(url: str, target: str) -> str:
 
 
 def _retry_after_s(text: str) -> float | None:
-    return float(text) if text.isascii() and text.isdigit() else None
+    """What Retry-After asks for, in seconds: it is a number of them, or a date."""
+    if text.isascii() and text.isdigit():
+        return float(text)
+    try:
+        return max(0.0, parsedate_to_datetime(text).timestamp() - time.time())
+    except (ValueError, OverflowError):
+        return None
 
 
 def _body(answer: requests.Response, start: int | None, deadline: float) -> Body:

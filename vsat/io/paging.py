@@ -2,12 +2,19 @@
 
 "The catalogue is down" and "there are no scenes" are different results. pystac-client gives 150 of 250 items without an
 error when a `next` link is lost, takes a page without `features` for the end, and loops where page 1 comes again.
+
+One page that holds as many items as the server counts is complete. Several pages are no one moment's truth: an item that
+is revised or removed between two of them moves another one over their border, where nobody sees it, and the count is still
+right. They are asked for twice, the second time in pages of another length, and both answers must be the same; so is an
+answer of a server whose count has not yet been seen to be more than a page's length. A server that counts nothing is asked
+for the halves of the period, too.
 """
 
 import logging
 import re
 import time
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from datetime import date, timedelta
 from typing import Any
 
@@ -91,12 +98,23 @@ class _Partial(Exception):
     """An answer that came and can't be the whole truth."""
 
 
+@dataclass(frozen=True)
+class _Listed:
+    """What one listing gave: items, on how many pages, the longest one's length, the server's count, whether it is right."""
+
+    items: Items
+    pages: int
+    longest: int
+    matched: int | None
+    is_counted: bool
+
+
 class _Asking:
-    """A conversation with one STAC API; counts the time lost in failures."""
+    """A conversation with one STAC API; knows the time lost in failures, and whether its counts are to be believed."""
 
     def __init__(self, endpoint: Endpoint, patience: Patience) -> None:
         self._endpoint, self._patience = endpoint, patience
-        self._lost_s = 0.0
+        self._lost_s, self._counts = 0.0, False
         retry = Retry(
             total=patience.attempts - 1,
             read=2,  # a server that hangs costs the full silence each time
@@ -146,19 +164,38 @@ class _Asking:
         return CatalogueDown(f"no complete answer: {reason}", place=place, next_step=_DOWN)
 
     def _period(self, box: Box, first: date, last: date) -> Items:
-        items, doubtful = self._pages(box, first, last)
-        if not doubtful:
-            return items
-        if first == last:
-            if len(items) < PAGE:
-                return items
-            raise _Partial(f"a full page for {first} and no next")
-        middle = first + (last - first) // 2
-        return items | self._period(box, first, middle) | self._period(box, middle + timedelta(days=1), last)
+        listed = self._pages(box, first, last, PAGE)
+        believed = self._counts or len(listed.items) <= 1
+        if listed.pages == 1 and listed.is_counted and believed:
+            return listed.items
+        if listed.matched is None:
+            again = self._in_parts(box, first, last)
+        else:
+            shorter = max(1, min(listed.longest, len(listed.items)) - 1)
+            second = self._pages(box, first, last, shorter)
+            again, self._counts = second.items, listed.is_counted and second.is_counted and second.pages > 1
+        if again.keys() != listed.items.keys():
+            raise _Partial(f"{len(listed.items)} items came, and other ones ({len(again)}) when asked again")
+        return listed.items
 
-    def _pages(self, box: Box, first: date, last: date) -> tuple[Items, bool]:
-        """Items of all pages, and whether there may be more that the server gives no way to know of."""
-        asked = self._search(box, first, last)
+    def _in_parts(self, box: Box, first: date, last: date) -> Items:
+        """The same once more, for both halves of the period.
+
+        Where all lies in one of them, that one is halved, too: two halves that hold something and are together no more
+        than the whole show that the whole did not end at the length of a page.
+        """
+        if first == last:
+            return self._pages(box, first, last, PAGE - 1).items
+        middle = first + (last - first) // 2
+        halves = (first, middle), (middle + timedelta(days=1), last)
+        early, late = (self._pages(box, *half, PAGE - 1).items for half in halves)
+        if bool(early) != bool(late) and len(early | late) > 1:
+            return early | late | self._in_parts(box, *halves[0 if early else 1])
+        return early | late
+
+    def _pages(self, box: Box, first: date, last: date, limit: int) -> "_Listed":
+        """What all pages of at most `limit` items hold."""
+        asked = self._search(box, first, last, limit)
         parameters = asked.get_parameters()
         items: Items = {}
         longest, matched, self._io.taken = 0, None, 0
@@ -171,18 +208,19 @@ class _Asking:
             items |= {_key(item): {key: item[key] for key in _KEPT if key in item} for item in features}
             if len(items) > _MAX_ITEMS:
                 raise _Partial(f"more than {_MAX_ITEMS} items")
+            longest = max(longest, len(features))
             link = _next(page, self._endpoint) if fresh else None
             if link is None:
                 break
-            longest = max(longest, len(features))
             page = self._io.read_json(link, parameters=parameters)
         else:
             raise _Partial(f"more than {_MAX_PAGES} pages")
-        if matched is not None and len(items) < matched:
-            raise _Partial(f"{len(items)} of {matched} items came")
-        return items, matched is None and bool(fresh) and len(features) >= (longest or PAGE)
+        came = len(features) if count == 1 else len(items)  # one page may hold an item twice, and count it twice
+        if matched is not None and came < matched:
+            raise _Partial(f"{came} of {matched} items came")
+        return _Listed(items, count, longest, matched, came == matched)
 
-    def _search(self, box: Box, first: date, last: date) -> ItemSearch:
+    def _search(self, box: Box, first: date, last: date, limit: int) -> ItemSearch:
         if self._client is None:
             # Without `timeout` here, too, `open` sets the one of the connection back to none.
             self._client = Client.open(self._endpoint.url, stac_io=self._io, timeout=self._io.timeout)
@@ -190,8 +228,9 @@ class _Asking:
             method="GET",
             collections=[name for _, name in self._endpoint.collections],
             bbox=box,
-            datetime=f"{first}T00:00:00Z/{last}T23:59:59Z",
-            limit=PAGE,
+            # until the next midnight: an item of the last second would be in no month's answer
+            datetime=f"{first}T00:00:00Z/{last + timedelta(days=1)}T00:00:00Z",
+            limit=limit,
         )
         if not is_same_origin(asked.url, self._endpoint.url):
             raise _Partial("the catalogue sends its searches to another host")
@@ -212,7 +251,7 @@ def _matched(page: Item, before: int | None) -> int | None:
     """How many items there are in all, if the server says so."""
     context = page.get("context")
     told = page.get("numberMatched", context.get("matched") if isinstance(context, Mapping) else None)
-    return told if isinstance(told, int) else before
+    return told if type(told) is int and told >= 0 else before  # True is none
 
 
 def _next(page: Item, endpoint: Endpoint) -> Link | None:
