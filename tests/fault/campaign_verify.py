@@ -30,7 +30,7 @@ from vsat.stages.verify import Finding, verify
 WAYS = ("bit flip", "cut")
 MOST_AT_ONCE = 4  # objects of one kind in a round
 WHOLES = {"checkpoint", "save of a training"}  # one file of which says what the others are
-REPAIRED_ALONE = 60  # of the rounds with a ledger or manifest, so many of each way are repaired, too
+REPAIRED_ALONE = 6  # of the rounds with a ledger or manifest, so many of each way are repaired, too
 Count = Counter[tuple[str, str]]
 
 
