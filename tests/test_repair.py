@@ -19,7 +19,7 @@ from vsat import cli
 from vsat.config import Region
 from vsat.errors import InputError, StoreError
 from vsat.io import archive
-from vsat.io.durable import PARTIAL
+from vsat.io.durable import PARTIAL, write_file
 from vsat.io.ledger import Ledger, Receipt, lease
 from vsat.io.scenes import NEXT, ledger_path
 from vsat.objects import ObjectPath
@@ -103,6 +103,39 @@ def test_images_of_other_scenes_are_stale_until_a_repair_or_a_night(region: Regi
     assert kinds == {"stale"}
     report = repair(region, END, workers=2)
     assert report.left.findings == ()
+
+
+def test_an_item_that_says_what_is_not_so_is_invalid(region: Region) -> None:
+    with Ledger(ledger_path(region.home)) as ledger:
+        image = ledger.all("image")[2]
+        (name,) = [one for one, _ in image.outputs if one.endswith(".json")]
+        item = json.loads((region.home / name).read_bytes())
+        item["properties"]["datetime"] = "2023-07-09T00:00:00Z"
+        item["assets"]["red"]["file:size"] += 1
+        item["assets"]["stray"] = item["assets"]["qa"] | {"href": "./stray.tif"}
+        digest = write_file(region.home / name, [json.dumps(item).encode()])
+        outputs = tuple((one, digest if one == name else sha) for one, sha in image.outputs)
+        ledger.record(Receipt("image", image.key, "done", image.inputs, image.signature, outputs, image.facts))
+    told = [str(finding) for finding in verify(region).findings if finding.kind == "invalid"]
+    assert len(told) == 3 and all(name in line for line in told)
+    assert repair(region, END).left.findings == ()
+
+
+def test_a_region_of_an_older_version_is_sound(region: Region) -> None:
+    with Ledger(ledger_path(region.home)) as ledger:
+        ledger.delete("cube", "33UVP/2023")
+        ledger.delete("catalogue", "images")
+    for path in region.home.glob("reports/*"):
+        path.write_text('{"verb": "nightly"}' if path.suffix == ".json" else "# A night\n")
+    assert verify(region).findings == ()
+    group = next(region.home.glob("cubes/*/*/zarr.json"))
+    group.write_bytes(group.read_bytes().replace(b"33UVP", b"33UVQ", 1))
+    table = next(region.home.glob("images/*/items.parquet"))
+    table.unlink()
+    assert {(finding.kind, finding.of) for finding in verify(region).findings} == {
+        ("altered", "cube 33UVP/2023"), ("missing", "catalogue"),
+    }  # fmt: skip
+    assert repair(region, END).left.findings == ()
 
 
 def test_without_a_source_it_says_so_and_touches_nothing(region: Region, tmp_path: Path) -> None:

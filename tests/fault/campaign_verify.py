@@ -30,7 +30,7 @@ from vsat.stages.verify import Finding, verify
 WAYS = ("bit flip", "cut")
 MOST_AT_ONCE = 4  # objects of one kind in a round
 WHOLES = {"checkpoint", "save of a training"}  # one file of which says what the others are
-REPAIRED_ALONE = 60  # of the rounds with a ledger or manifest, so many of each way are repaired, too
+REPAIRED_ALONE = 6  # of the rounds with a ledger or manifest, so many of each way are repaired, too
 Count = Counter[tuple[str, str]]
 
 
@@ -92,6 +92,8 @@ def _round(region: Region, pristine: Path, done: Sequence[Damage], count: Count,
         left = {_place(finding.path): finding for finding in report.left.findings}
         wrong += [_outcome(region, pristine, one, left.pop(_place(one.path), None), count) for one in done]
         wrong += [f"still there: {finding}" for finding in left.values()]
+    for line in filter(None, wrong):
+        print(line, file=sys.stderr, flush=True)
     return [line for line in wrong if line]
 
 
@@ -133,7 +135,6 @@ def main() -> None:
         rows, wrong = campaign(build(Path(folder)), each=each, seed=asked.seed, minutes=asked.minutes)
     totals = {key: sum(int(row[key]) for row in rows) for key in rows[0] if key != "stored object"}
     rows.append({"stored object": "all", **totals})
-    print(*wrong, sep="\n", file=sys.stderr)
     complete = totals["bit flips"] >= each and totals["cuts"] >= each
     command = f"python tests/fault/campaign_verify.py --record{' --small' if asked.small else ''} --seed {asked.seed}"
     figures.record("verify", command, rows, not wrong and complete, write=asked.record)

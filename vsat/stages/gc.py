@@ -21,7 +21,7 @@ from vsat.model import saves
 from vsat.objects import ObjectPath, StorePath
 from vsat.stages.fetch import SCRATCH
 from vsat.stages.promotion import FOLDER as MODELS
-from vsat.stages.verify import nobodys
+from vsat.stages.verify import elsewhere, nobodys
 from vsat.stages.verify_stores import verify_patches
 
 OLDER_THAN_DAYS = 1.0
@@ -93,7 +93,7 @@ def _candidates(region: Region, patches: Sequence[Path], held: ExitStack) -> Ite
         for run in sorted(models.glob("*/run")):
             held.enter_context(lease(run.parent, "train"))
             yield from sorted(run.glob(f"{saves.PREFIX}*{saves.ASIDE}"))
-    for store in [*own, *patches]:
+    for store in [*own, *elsewhere(region, patches)]:
         held.enter_context(lease(store, "sample"))
         yield from _damaged(ledger_path(store))
         # leftovers with the mark are the region's already, where the store is its own

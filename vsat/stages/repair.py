@@ -30,7 +30,7 @@ from vsat.stages.pool import Progress, run_jobs
 from vsat.stages.promotion import FOLDER, POINTER, restore_pointer
 from vsat.stages.repair_stores import repair_checkpoint, repair_patches
 from vsat.stages.stale import asof_of, stale_images
-from vsat.stages.verify import Finding, VerifyReport, verify
+from vsat.stages.verify import Finding, VerifyReport, elsewhere, verify
 
 _OBJECT = re.compile(
     r"cubes/(?P<tile>\w+)/(?P<year>\d{4})\.zarr/(?:reflectance|fmask)/c\.(?P<day>\d+)\.(?P<sensor>\d)(?:\.0)+$"
@@ -121,9 +121,9 @@ def repair(
         made = work.images(now.findings)
         if made or any(one.of in ("catalogue", "ledger") for one in (*before.findings, *now.findings)):
             work.catalogue()
-    for path in [*patches, *_own_stores(region)]:
+    for path in [*elsewhere(region, patches), *_own_stores(region)]:
         work.note(repair_patches(path, [region], workers=threads))
-    for path in [*checkpoints, *_own_checkpoints(region)]:
+    for path in [*elsewhere(region, checkpoints), *_own_checkpoints(region)]:
         work.note(repair_checkpoint(path))
     left = verify(region, patches=patches, checkpoints=checkpoints)
     return RepairReport(before.findings, tuple(work.done), tuple(work.failed[:_MOST]), left)

@@ -17,7 +17,7 @@ from vsat.io.scenes import ledger_path
 from vsat.io.sealed import sealed_json
 from vsat.stages.model_item import MODEL_ITEM, model_item
 from vsat.stages.pool import run_jobs
-from vsat.stages.sample import SampleOptions, list_mended, options_of, plan_survey, sample
+from vsat.stages.sample import PART, SampleOptions, list_mended, options_of, plan_survey, sample
 from vsat.stages.sample_report import report_of, write_report
 from vsat.stages.shards import KIND as SHARD
 from vsat.stages.shards import lost_shards, sample_one
@@ -160,6 +160,10 @@ def _known(store: Path) -> tuple[SampleOptions, dict[str, str] | None]:
     try:
         manifest = read_manifest(store)
     except (InputError, StoreError):
+        with Ledger(ledger_path(store)) as ledger:
+            begun = ledger.get(PART, "0000")
+        if begun and "options" in begun.facts:
+            return options_of(json.loads(str(begun.facts["options"]))), None
         text = (store / MANIFEST).read_text("utf-8", errors="replace") if (store / MANIFEST).exists() else ""
         at = text.find('"options": ')
         if at < 0:

@@ -183,7 +183,7 @@ def plan_sample(surveys: Sequence[SurveyJob], out: Path, options: SampleOptions)
     layout = PatchLayout(draw.count, int(draw.looks_n.max()), options.size_px, options.shard_patches)
     decisive = [RECIPE, options.plain(), [asdict(place) for place in places], part, draw.digest()]
     signature = hashlib.sha256(json.dumps(decisive, sort_keys=True, default=str).encode()).hexdigest()
-    _clear_others(out, part, signature)
+    _clear_others(out, part, signature, options)
     jobs = [_job(out, places, draw, part, layout, number, signature) for number in range(layout.shards)]
     return SamplePlan(places, draw, part, layout, signature, tuple(jobs), mending)
 
@@ -290,8 +290,11 @@ def list_mended(out: Path, manifest: Json, receipts: Sequence[Receipt]) -> Json:
     return manifest
 
 
-def _clear_others(out: Path, part: int, signature: str) -> None:
-    """What a killed run began from other scenes is gone; what it began from these stays and is completed."""
+def _clear_others(out: Path, part: int, signature: str, options: SampleOptions) -> None:
+    """What a killed run began from other scenes is gone; what it began from these stays and is completed.
+
+    The part's receipt keeps the options, from which the same draw can be made again where the manifest is damaged.
+    """
     folder = part_folder(out, part)
     with Ledger(ledger_path(out)) as ledger:
         begun = ledger.get(PART, f"{part:04d}")
@@ -299,7 +302,8 @@ def _clear_others(out: Path, part: int, signature: str) -> None:
             shutil.rmtree(folder, ignore_errors=True)
             for receipt in ledger.all(KIND, f"{part:04d}/"):
                 ledger.delete(KIND, receipt.key)
-            ledger.record(Receipt(PART, f"{part:04d}", "done", (), signature))
+            told = json.dumps(options.plain(), sort_keys=True)
+            ledger.record(Receipt(PART, f"{part:04d}", "done", (), signature, (), {"options": told}))
 
 
 def _check_same(out: Path, options: SampleOptions) -> None:

@@ -20,21 +20,14 @@ def stale_images(region: Region, ledger: Ledger) -> list[str]:
     """
     found = []
     for grid in region.grids():
-        scenes = done_scenes(ledger, grid.tile)
-        found += [one.key for one in ledger.all(KIND, f"{grid.tile}/") if is_stale(region, grid, one, scenes)]
+        scenes, contexts = done_scenes(ledger, grid.tile), dict[tuple[date, date], list[Receipt]]()
+        for image in ledger.all(KIND, f"{grid.tile}/"):
+            month, asof = date.fromisoformat(image.key.split("/")[1]).replace(day=1), asof_of(region, image)
+            if (month, asof) not in contexts:
+                contexts[month, asof] = context_of(region, scenes, month, asof)
+            if _is_stale(region, grid, image, contexts[month, asof]):
+                found.append(image.key)
     return found
-
-
-def is_stale(region: Region, grid: TileGrid, image: Receipt, scenes: Sequence[Receipt]) -> bool:
-    """True if the image has another signature than it would now have; arguments as the ledger has them."""
-    when, asof = date.fromisoformat(image.key.split("/")[1]), asof_of(region, image)
-    context = context_of(region, scenes, when.replace(day=1), asof)
-    if not context:
-        return True
-    method = str(image.facts.get("method") or region.method)
-    filler = with_checkpoint(region, method, str(image.facts.get("checkpoint") or ANYDATE))
-    own = region.model_copy(update={"method": method})
-    return date_job(own, grid, context, when, asof, filler).signature != image.signature
 
 
 def asof_of(region: Region, image: Receipt) -> date:
@@ -43,3 +36,12 @@ def asof_of(region: Region, image: Receipt) -> date:
     if image.facts.get("status") == "final":
         return final_from(region, when)
     return max([SceneKey.from_string(key).day for key in image.inputs], default=when)
+
+
+def _is_stale(region: Region, grid: TileGrid, image: Receipt, context: Sequence[Receipt]) -> bool:
+    if not context:
+        return True
+    when, method = date.fromisoformat(image.key.split("/")[1]), str(image.facts.get("method") or region.method)
+    filler = with_checkpoint(region, method, str(image.facts.get("checkpoint") or ANYDATE))
+    own = region.model_copy(update={"method": method})
+    return date_job(own, grid, context, when, asof_of(region, image), filler).signature != image.signature

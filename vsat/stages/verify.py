@@ -88,16 +88,17 @@ def verify(region: Region, *, patches: Sequence[Path] = (), checkpoints: Sequenc
     Raises:
         InputError: there is no patch store or checkpoint in such a folder.
     """
-    elsewhere = [
-        Finding(one.kind, str(path / one.path), one.of, one.why) for path in patches for one in verify_patches(path)
-    ]
-    elsewhere += [
-        Finding(one.kind, str(path / one.path), one.of, one.why)
-        for path in checkpoints
-        for one in verify_checkpoint(path)
-    ]
+    looks: list[tuple[Path, list[Damage]]] = [(path, verify_patches(path)) for path in elsewhere(region, patches)]
+    looks += [(path, verify_checkpoint(path)) for path in elsewhere(region, checkpoints)]
+    others = [Finding(one.kind, str(path / one.path), one.of, one.why) for path, damages in looks for one in damages]
     found = _region(region)
-    return VerifyReport(found.objects, found.bytes, (*found.findings, *elsewhere))
+    return VerifyReport(found.objects, found.bytes, (*found.findings, *others))
+
+
+def elsewhere(region: Region, folders: Iterable[Path]) -> list[Path]:
+    """Those of the folders that are not the region's own, which is looked at anyway."""
+    home = region.home
+    return [one for one in folders if isinstance(home, ObjectPath) or not one.resolve().is_relative_to(home.resolve())]
 
 
 def _region(region: Region) -> VerifyReport:
