@@ -7,17 +7,15 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from tiny_model import UNSCORED, Points, TinyModel, TinyOutput, collate, tiny_model
+from tiny_model import UNSCORED, Points, collate, tiny_model
 from torch.optim import AdamW
 from training_runs import HELD_OUT, OPTIONS, Killed, batches_of, lr_of, run, same
 
 from vsat.errors import InputError, VsatError
-from vsat.model import saves
 from vsat.model.dataset import Sample
 from vsat.model.optimizers import ADAMW_BETAS
 from vsat.model.sophia import SophiaG
