@@ -7,13 +7,16 @@ from which a sound run goes on. *As wanted* is the same weights, to the byte, as
 out, and for batches cut where memory is short, losses as of a run without the sample, or with all the memory, to 1 in 10,000.
 """
 
+import itertools
+import os
 import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
+from functools import partial
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -21,7 +24,8 @@ from typing import Any, cast, get_args
 
 import numpy as np
 
-sys.path[:0] = [str(Path(__file__).parents[2]), str(Path(__file__).parents[1])]
+sys.path.insert(0, str(Path(__file__).parents[1]))
+sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from fault import figures, killer
 from fault.verb_train import STEPS, announced, short_of_memory, verb
@@ -38,31 +42,38 @@ from vsat.model.options import TrainOptions, TrainResult
 KILLS = 50  # in saves: half at a write, half at a moment
 CLOSE = 1e-4
 POISON = {"NaN": np.nan, "inf": np.inf, "-inf": -np.inf, "1e38": 1e38}
-DAMAGE = ("flipped", "cut", "gone")
 OPTIMIZERS = ("adamw", "muon", "sophia")
+POISON_CASES = list(zip(POISON, (*OPTIMIZERS, "adamw"), strict=True))
+SHORT_CASES: list[tuple[Where, str]] = list(zip(get_args(Where), SHORT, strict=True))
+DAMAGE = [("flipped", 4), ("flipped", 60), ("cut", 4), ("gone", 60)]  # patches of the train split, and of validation
 Row = dict[str, figures.Cell]
 
 
 def run_all(folder: Path, seed: int, *, small: bool, minutes: float = 60.0) -> list[Row]:
     """All faults; each row counts `cases`, those that ended `as wanted`, and those `unresumable`."""
-    until = time.monotonic() + 60 * minutes
-    poisons = [("NaN", "sophia")] if small else [(kind, name) for kind in POISON for name in OPTIMIZERS]
-    shorts: list[tuple[Where, str]] = [(where, kind) for where in get_args(Where) for kind in SHORT]
+    began, few = time.monotonic(), 1 if small else None
+    os.environ["VSAT_TEST_COMPILED"] = "yes"  # in the process that forks
+
+    def within(cases: Sequence[Any], share: float = 1.0) -> Iterator[Any]:
+        """The cases, as long as there is time."""
+        yield from itertools.takewhile(lambda _: time.monotonic() < began + 60 * minutes * share, cases)
+
+    kills = range(4 if small else KILLS)
     return [
-        _samples(folder / "samples", poisons),
-        _gradients(folder / "gradients", OPTIMIZERS[:1] if small else OPTIMIZERS),
-        _held_out(folder / "held-out", list(POISON)[: 1 if small else None]),
-        _patches(folder / "patches", DAMAGE[: 1 if small else None]),
-        _memory(folder / "memory", shorts[:1] if small else shorts),
         _real_memory(folder / "limit"),
-        *_killed(folder / "kills", seed, 4 if small else KILLS, until),
+        _memory(folder / "memory", within(SHORT_CASES[:few])),
+        *_killed(folder / "kills", seed, [partial(within, kills, share) for share in (0.5, 0.8)], len(kills) // 2),
+        _samples(folder / "samples", within(POISON_CASES[:few])),
+        _gradients(folder / "gradients", within(OPTIMIZERS[:few])),
+        _held_out(folder / "held-out", within(list(POISON)[:few])),
+        _patches(folder / "patches", within(DAMAGE[:few])),
     ]
 
 
 # Kills
 
 
-def _killed(folder: Path, seed: int, kills: int, until: float) -> list[Row]:
+def _killed(folder: Path, seed: int, times: Sequence[Callable[[], Iterator[int]]], most: int) -> list[Row]:
     """`vsat train`, killed while it saves; then the same words again, to the end."""
     rng, whole = np.random.default_rng(seed), folder / "whole"
     writes = killer.run_killed(killer.NEVER, whole / "run" / saves.PREFIX, verb, whole)
@@ -76,11 +87,12 @@ def _killed(folder: Path, seed: int, kills: int, until: float) -> list[Row]:
         return _killed_within(out, int(rng.integers(1, STEPS + 1)), float(rng.uniform()) * took)
 
     rows = []
-    for told, how in ((f"one of the {writes} writes of its saves", at_write), ("a random moment of a save", at_moment)):
+    ways = ((f"one of the {writes} writes of its saves", at_write), ("a random moment of a save", at_moment))
+    for (told, how), numbers in zip(ways, times, strict=True):
         cases = equal = lost = torn = 0
-        for number in range(kills):  # some may have come to the end of the save first
+        for number in numbers():  # some may have come to the end of the save first
             out = folder / f"{how.__name__}-{number}"
-            if cases < kills // 2 and time.monotonic() < until and how(out):
+            if cases < most and how(out):
                 left = saves.steps(out / "run")
                 sound = not any(saves.what_is_wrong(saves.folder_of(out / "run", step)) for step in left)
                 torn += bool(list((out / "run").glob(f"*{saves.ASIDE}")))
@@ -158,7 +170,9 @@ def _gradients(folder: Path, names: Iterable[str]) -> Row:
     cases = equal = lost = 0
     for name in names:
         options = replace(OPTIONS, optimizer=cast(Any, name))
-        _, result = run(folder / name, options, model=Steep(tiny_model().config))
+        sick = Steep(tiny_model().config)
+        sick.load_state_dict(tiny_model().state_dict())
+        _, result = run(folder / name, options, model=sick)
         _, wanted = run(folder / f"{name}-without", options, train_set=Without())
         near = CLOSE if name != "sophia" else 0.2
         cases, lost = cases + 1, lost + (result.steps < options.steps)
@@ -176,24 +190,23 @@ def _held_out(folder: Path, kinds: Iterable[str]) -> Row:
     return _row("a held-out sample with NaN, inf, -inf or 1e38", cases, equal, lost, "named, left out, counted")
 
 
-def _patches(folder: Path, kinds: Iterable[str]) -> Row:
+def _patches(folder: Path, damage: Iterable[tuple[str, int]]) -> Row:
     """A bit flipped in a patch of each split, a shard cut, a shard gone: `vsat train` on the store."""
     cases = equal = lost = 0
-    for kind in kinds:
-        for patch in (4, 60):  # of the train split, and of validation; two patches to a shard
-            store, out = folder / f"{kind}-{patch}", folder / f"{kind}-{patch}-model"
-            write_store(store, (0,) * 48 + (1,) * 48)
-            shard = part_folder(store, 0) / "reflectance" / f"c.{patch // 2}.0.0.0.0"
-            content = bytearray(shard.read_bytes())
-            content[40] ^= 4
-            shard.unlink()
-            if kind != "gone":
-                shard.write_bytes(content if kind == "flipped" else content[:-9])
-            words = ("--patches", str(store), "--held-out", "48", "--batch", "12")  # an epoch: all are read
-            cases += 1
-            ended = killer.run_killed(killer.NEVER, out, verb, out, *words) is not None
-            lost += not ended
-            equal += ended and f"patch {patch} cannot be read" in (out / "card.json").read_text()
+    for kind, patch in damage:
+        store, out = folder / f"{kind}-{patch}", folder / f"{kind}-{patch}-model"
+        write_store(store, (0,) * 48 + (1,) * 48)
+        shard = part_folder(store, 0) / "reflectance" / f"c.{patch // 2}.0.0.0.0"  # two to a shard
+        content = bytearray(shard.read_bytes())
+        content[40] ^= 4
+        shard.unlink()
+        if kind != "gone":
+            shard.write_bytes(content if kind == "flipped" else content[:-9])
+        words = ("--patches", str(store), "--held-out", "48", "--batch", "12")  # an epoch: all are read
+        cases += 1
+        ended = killer.run_killed(killer.NEVER, out, verb, out, *words) is not None
+        lost += not ended
+        equal += ended and f"patch {patch} cannot be read" in (out / "card.json").read_text()
     return _row(
         "`vsat train --patches`: a patch flipped, cut or gone", cases, equal, lost, "named in the card, left out"
     )
@@ -213,7 +226,7 @@ def _memory(folder: Path, shorts: Iterable[tuple[Where, str]]) -> Row:
         _, wanted = run(out / "whole", options)
         model, result = run(out / "short", options, model=short_model(where, SHORT[kind], most=2))
         again, _ = _killed_and_gone_on(
-            out / "killed", options, lambda: short_model(where, SHORT[kind], most=2), Points()
+            out / "killed", options, partial(short_model, where, SHORT[kind], most=2), Points()
         )
         off = _off(result, wanted)
         farthest = farthest if is_drawn else max(farthest, off)

@@ -17,12 +17,24 @@ from vsat.model.sophia import SophiaG  # noqa: F401
 from vsat.model.training import TrainOptions, TrainResult, train
 from vsat.stages import train as stage
 
-STEPS = 4
-SIZE, CALIBRATED_ON, PRIOR_PATCHES = (16, 2, 2), 2, 1000  # a model that trains in seconds, and comes by the same way
+STEPS = 3
+SIZE, CALIBRATED_ON, PRIOR_PATCHES = (16, 2, 2), 1, 1000  # a model that trains in seconds, and comes by the same way
 WIDE = TrainOptions(optimizer="adamw", lr=1e-2, steps=4, batch=16, evaluate_every=2)
 ROOM = 500_000_000  # bytes
 
 torch.set_num_threads(1)
+
+
+def load_compiled() -> None:
+    """What an example calls of numba's, and what calibration does: each process that is forked would load it again."""
+    learn, _, sources = stage._sets(stage.TrainPlan(held_out=1), 1)
+    learn.parts[0][0]
+    model = anydate.new_model(anydate.AnyDateConfig(width=16, layers=2, heads=2), seed=0)
+    stage._rehearsed(model, sources, 0, 1)
+
+
+if os.environ.get("VSAT_TEST_COMPILED"):  # for who forks many of these
+    load_compiled()
 
 
 def verb(out: Path, *words: str) -> None:
