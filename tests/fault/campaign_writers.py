@@ -24,8 +24,8 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import numpy as np
-from fault import figures
-from fault.nights import SAMPLING
+from fault import figures, killer
+from fault.nights import SAMPLING, vsat
 from fault.sound import Seen, content, faults, see, told
 from fault.worlds import EARLIER, LATER, Run, World, copy_of, empty, world
 
@@ -272,6 +272,7 @@ def _jobs(region: Region) -> set[str]:
 def run(folder: Path, seed: int, *, small: bool, lanes: int, until: float) -> list[Tally]:
     """All rounds; `small` is two of each kind."""
     os.environ["VSAT_WORKERS"] = "2"
+    killer.nursery(vsat.__module__)  # once, before the lanes ask for it at the same time
     made = world(folder)
     before = made.earlier()
     with archive.serve(made.archive) as endpoint:
