@@ -24,8 +24,8 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import numpy as np
 from fault import figures, killer
-from fault.generating import LAST, regenerate
-from fault.nights import changed, draw, fetch_days, put, vsat
+from fault.generating import LAST
+from fault.nights import changed, draw, fetch_days, put, regenerate, vsat
 from fault.sound import DOUBLED, LOST, MIXED, Seen, content, faults, see, told
 from fault.worlds import LATER, SIGKILLED, Run, World, copy_of, empty, revise, world
 
@@ -51,6 +51,7 @@ class Count:
     """What came of one kind of work."""
 
     work: str
+    writes: int = 0
     deaths: int = 0
     looks: int = 0
     unlike: int = 0
@@ -71,7 +72,7 @@ class Count:
 
     def __add__(self, other: "Count") -> "Count":
         return Count(
-            self.work, self.deaths + other.deaths, self.looks + other.looks, self.unlike + other.unlike,
+            self.work, self.writes, self.deaths + other.deaths, self.looks + other.looks, self.unlike + other.unlike,
             self.kinds + other.kinds, self.told + other.told,
         )  # fmt: skip
 
@@ -83,15 +84,16 @@ class Count:
     @property
     def row(self) -> Row:
         """For the table."""
-        return {
-            "work": self.work, "deaths": self.deaths, "looks of a reader": self.looks, "mixed states": self.kinds[MIXED],
+        writes: Row = {"writes": self.writes} if self.writes else {}
+        return {"work": self.work} | writes | {
+            "deaths": self.deaths, "looks of a reader": self.looks, "mixed states": self.kinds[MIXED],
             "lost or doubled": self.kinds[LOST] + self.kinds[DOUBLED], "reruns that differ": self.unlike,
         }  # fmt: skip
 
 
 def everywhere(
     count: Count, prepare: Callable[[Path], Path], home: Path, work: Callable[..., object], args: tuple[object, ...],
-    *, look: Callable[[Path], Seen] = see, keep: Callable[[Path], object] = content, step: int = 1,
+    *, look: Callable[[Path], Seen] = see, keep: Callable[[Path], object] = content, step: int, until: float,
 ) -> Count:  # fmt: skip
     """Kill `work` at every `step`-th write.
 
@@ -104,41 +106,52 @@ def everywhere(
         keep: what must be the same after a repetition.
     """
     before = look(prepare(home))
-    assert killer.run_killed(killer.NEVER, home, work, *args) is not None
+    count.writes = killer.run_killed(killer.NEVER, home, work, *args) or 0
     after, wanted = look(home), keep(home)
     shutil.rmtree(home)
     count.deaths = killer.kill_everywhere(
         lambda: prepare(home), work, lambda _: args, lambda home: count.add(faults(look(home), before, after)),
-        lambda home: count.compare(keep(home), wanted), step=step,
+        lambda home: count.compare(keep(home), wanted), step=step, until=until,
     )  # fmt: skip
-    shutil.rmtree(home)
+    shutil.rmtree(home, ignore_errors=True)
+    print(count.row, file=sys.stderr, flush=True)
     return count
 
 
-def kill_fetch(world: World, step: int) -> list[Count]:
+def kill_fetch(world: World, step: int, until: float) -> list[Count]:
     """First scenes, then one of them revised."""
     region, before = world.at("fetch"), world.at("fetched")
     later = Path(shutil.copytree(world.archive, world.folder / "later"))
     revise(later, 0)
     with archive.serve(world.archive) as endpoint:
         args = (region, endpoint, START, FETCH_END)
-        first = everywhere(Count("fetch, first"), empty, region.home, fetch_days, args, step=step)
+        first = everywhere(Count("fetch, first"), empty, region.home, fetch_days, args, step=step, until=until)
         fetch_days(before, endpoint, START, FETCH_END)
     with archive.serve(later) as endpoint:
         args, prepare = (region, endpoint, START, FETCH_END), copy_of(before.home)
-        again = everywhere(Count("fetch, a scene revised"), prepare, region.home, fetch_days, args, step=step)
+        again = everywhere(
+            Count("fetch, a scene revised"), prepare, region.home, fetch_days, args, step=step, until=until
+        )
     return [first, again]
 
 
-def kill_sample(world: World, step: int) -> list[Count]:
+def kill_sample(world: World, step: int, until: float) -> list[Count]:
     """A patch store, then a part that is added to it."""
     region, out, first = world.at("sample"), world.folder / "killed", world.folder / "first"
     fetch(region, START, SAMPLE_END)
-    rows = [everywhere(Count("sample, first"), empty, out, draw, (region, out), look=patches, keep=kept, step=step)]
+    rows = [
+        everywhere(
+            Count("sample, first"), empty, out, draw, (region, out), look=patches, keep=kept, step=step, until=until
+        )
+    ]
     draw(region, first)
     fetch(region, START, END)
     args, prepare = (region, out), copy_of(first)
-    rows.append(everywhere(Count("sample, a part added"), prepare, out, draw, args, look=patches, keep=kept, step=step))
+    rows.append(
+        everywhere(
+            Count("sample, a part added"), prepare, out, draw, args, look=patches, keep=kept, step=step, until=until
+        )
+    )
     return rows
 
 
@@ -167,19 +180,24 @@ def kept(out: Path) -> dict[str, str]:
     }
 
 
-def kill_generate(world: World, step: int) -> list[Count]:
+def kill_generate(world: World, step: int, until: float) -> list[Count]:
     """First images, then the same as final."""
     region, fetched, before = world.at("generate"), world.at("all"), world.at("made")
     fetch(fetched, START, END)
     prepare = copy_of(fetched.home)
-    first = everywhere(Count("generate, first"), prepare, region.home, regenerate, (region, LAST), step=step)
+    first = everywhere(
+        Count("generate, first"), prepare, region.home, regenerate, (region, LAST), step=step, until=until
+    )
     prepare(before.home)
     regenerate(before, LAST)
     args, prepare = (region, END), copy_of(before.home)
-    return [first, everywhere(Count("generate, as final"), prepare, region.home, regenerate, args, step=step)]
+    return [
+        first,
+        everywhere(Count("generate, as final"), prepare, region.home, regenerate, args, step=step, until=until),
+    ]
 
 
-def kill_publish(world: World, step: int) -> list[Count]:
+def kill_publish(world: World, step: int, until: float) -> list[Count]:
     """Images of all bands with catalogue, table and map; then other pixels in their place."""
     made, region, before = world.at("six"), world.at("publish"), world.at("published")
     made = made.model_copy(update={"bands": BANDS})
@@ -187,11 +205,11 @@ def kill_publish(world: World, step: int) -> list[Count]:
     regenerate(made, LAST)
     (grid,) = made.grids()
     images = [read_image(made.home, grid.tile, day) for day in (START, LAST)]
-    first = everywhere(Count("publish, first"), empty, region.home, put, (region, images, END), step=step)
+    first = everywhere(Count("publish, first"), empty, region.home, put, (region, images, END), step=step, until=until)
     put(before, images, END)
     others, prepare = [changed(image) for image in images], copy_of(before.home)
     again = everywhere(
-        Count("publish, in place of others"), prepare, region.home, put, (region, others, END), step=step
+        Count("publish, in place of others"), prepare, region.home, put, (region, others, END), step=step, until=until
     )
     return [first, again]
 
@@ -266,14 +284,12 @@ def _difference(found: object, wanted: object) -> str:
     return "another"
 
 
-def kill_writes(folder: Path, step: int) -> list[Count]:
-    """Every `step`-th write of each stage."""
-    rows: list[Count] = []
-    for kill in (kill_fetch, kill_sample, kill_generate, kill_publish):
-        rows += kill(world(folder / kill.__name__), step)
-        shutil.rmtree(folder / kill.__name__)
-        print(*(row.row for row in rows[-2:]), sep="\n", file=sys.stderr, flush=True)
-    return rows
+def kill_writes(folder: Path, step: int, until: float) -> list[Count]:
+    """Every `step`-th write of each stage, the stages side by side."""
+    stages = (kill_fetch, kill_sample, kill_generate, kill_publish)
+    with ThreadPoolExecutor(len(stages)) as pool:
+        done = pool.map(lambda kill: kill(world(folder / kill.__name__), step, until), stages)
+        return [row for rows in done for row in rows]
 
 
 def main() -> None:
@@ -290,7 +306,8 @@ def main() -> None:
                 continue
             folder, command = Path(name) / only, f"python tests/fault/campaign_kills.py --only {only}"
             if only == "writes":
-                found, least = kill_writes(folder, 25 if given.small else 1), 1
+                found = kill_writes(folder, 25 if given.small else 1, until)
+                least = 1 if given.small else sum(count.writes for count in found)
             else:
                 least = 8 if given.small else MOMENTS
                 found = kill_nights(world(folder), given.seed, least, until, given.lanes)

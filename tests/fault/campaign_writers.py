@@ -14,6 +14,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, field
 from datetime import date
@@ -23,8 +24,8 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import numpy as np
-from fault import figures
-from fault.nights import SAMPLING
+from fault import figures, killer
+from fault.nights import SAMPLING, vsat
 from fault.sound import Seen, content, faults, see, told
 from fault.worlds import EARLIER, LATER, Run, World, copy_of, empty, world
 
@@ -95,8 +96,13 @@ class Meeting:
     any_image: bool = False
 
 
-def hold(meeting: Meeting, folder: Path, rng: np.random.Generator, rounds: int, until: float) -> Tally:
+def hold(meeting: Meeting, rng: np.random.Generator, rounds: int, until: float) -> Tally:
     """So many rounds of a meeting."""
+    with tempfile.TemporaryDirectory(prefix="vsat-meeting-") as folder:
+        return _hold(meeting, Path(folder), rng, rounds, until)
+
+
+def _hold(meeting: Meeting, folder: Path, rng: np.random.Generator, rounds: int, until: float) -> Tally:
     tally, seen = Tally(meeting.name), list[Seen]()
 
     def look() -> None:
@@ -146,6 +152,7 @@ def hold(meeting: Meeting, folder: Path, rng: np.random.Generator, rounds: int, 
         if meeting.state() != wanted:
             tally.lost += 1
             tally.told.append(f"{meeting.name}: lost: round {tally.rounds}, after {wait_s:.2f} s")
+    print(tally.row, file=sys.stderr, flush=True)
     return tally
 
 
@@ -183,8 +190,31 @@ def _to_its_end(words: Words, folder: Path) -> float:
 
 
 def meetings(world: World, before: Path, endpoint: Endpoint) -> list[Meeting]:
-    """All of them, on one world; `before` is its earlier store."""
-    region, file = world.at("met"), str(world.file("met", endpoint))
+    """All of them, on one world; `before` is its earlier store. Each has stores of its own."""
+    names = list(ROUNDS)
+    found = [
+        _on_one_region(world, before, endpoint, names[0], "night", "night"),
+        _on_one_region(world, before, endpoint, names[1], "between", "night", is_followed=True),
+        _on_one_region(world, before, endpoint, names[2], "backfill", "night", any_image=True),
+        _same_ground(world, endpoint, names[3]),
+        _same_patches(world, endpoint, names[4]),
+    ]
+    if Path(FAKETIME).exists():
+        found.append(_on_one_region(world, before, endpoint, names[5], "night", "night", shifted=12))
+    return found
+
+
+def _on_one_region(
+    world: World, before: Path, endpoint: Endpoint, name: str, first: str, second: str, *, is_followed: bool = False,
+    any_image: bool = False, shifted: int = 0,
+) -> Meeting:  # fmt: skip
+    place = name.replace(" ", "-")
+    region, file = world.at(place), str(world.file(place, endpoint))
+    words: dict[str, Words] = {
+        "night": ("nightly", file, "--day", str(LATER)),
+        "between": ("nightly", file, "--day", str(BETWEEN)),
+        "backfill": ("backfill", file, "--day", str(LATER), "--start", str(START), "--end", str(LATER)),
+    }
 
     def prepare() -> None:
         shutil.rmtree(region.home.parent, ignore_errors=True)
@@ -197,20 +227,8 @@ def meetings(world: World, before: Path, endpoint: Endpoint) -> list[Meeting]:
     def looked() -> Seen:
         return see(region.home)
 
-    night: Words = ("nightly", file, "--day", str(LATER))
-    between: Words = ("nightly", file, "--day", str(BETWEEN))
-    back: Words = ("backfill", file, "--day", str(LATER), "--start", str(START), "--end", str(LATER))
-    names = list(ROUNDS)
-    found = [
-        Meeting(names[0], (night, night), prepare, state, looked),
-        Meeting(names[1], (between, night), prepare, state, looked, night),
-        Meeting(names[2], (back, night), prepare, state, looked, any_image=True),
-        _same_ground(world, endpoint, names[3]),
-        _same_patches(world, endpoint, names[4]),
-    ]
-    if Path(FAKETIME).exists():
-        found.append(Meeting(names[5], (night, night), prepare, state, looked, shifted=12))
-    return found
+    next_run = words["night"] if is_followed else None
+    return Meeting(name, (words[first], words[second]), prepare, state, looked, next_run, shifted, any_image)
 
 
 def _same_ground(world: World, endpoint: Endpoint, name: str) -> Meeting:
@@ -251,22 +269,27 @@ def _jobs(region: Region) -> set[str]:
         return {row.state for request in table.requests() for row in table.rows(request)}
 
 
-def run(folder: Path, seed: int, *, small: bool, until: float) -> list[Tally]:
+def run(folder: Path, seed: int, *, small: bool, lanes: int, until: float) -> list[Tally]:
     """All rounds; `small` is two of each kind."""
     os.environ["VSAT_WORKERS"] = "2"
-    rng, found, made = np.random.default_rng(seed), list[Tally](), world(folder)
+    killer.nursery(vsat.__module__)  # once, before the lanes ask for it at the same time
+    made = world(folder)
     before = made.earlier()
     with archive.serve(made.archive) as endpoint:
-        for meeting in meetings(made, before, endpoint):
-            found.append(hold(meeting, folder, rng, 2 if small else ROUNDS[meeting.name], until))
-            print(found[-1].row, file=sys.stderr, flush=True)
-    return found
+        planned = meetings(made, before, endpoint)
+        with ThreadPoolExecutor(lanes) as pool:
+            rounds = [2 if small else ROUNDS[meeting.name] for meeting in planned]
+            rngs = [np.random.default_rng([seed, number]) for number in range(len(planned))]
+            return list(pool.map(lambda *given: hold(*given, until), planned, rngs, rounds))
 
 
 def main() -> None:
-    given = figures.arguments(__doc__).parse_args()
+    parser = figures.arguments(__doc__)
+    parser.add_argument("--lanes", type=int, default=2, help="kinds of meetings side by side")
+    given = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="vsat-writers-") as folder:
-        found = run(Path(folder), given.seed, small=given.small, until=time.monotonic() + 60 * given.minutes)
+        until = time.monotonic() + 60 * given.minutes
+        found = run(Path(folder), given.seed, small=given.small, lanes=given.lanes, until=until)
     print(*(line for tally in found for line in tally.told[:20]), sep="\n", file=sys.stderr)
     rounds = sum(tally.rounds for tally in found)
     ok = not any(tally.told for tally in found) and (given.small or rounds >= 100)

@@ -6,11 +6,13 @@ before the write happens; what was written before it has reached the system, not
 """
 
 import contextlib
+import math
 import multiprocessing
 import os
 import shutil
 import signal
 import sys
+import time
 from collections.abc import Callable
 from functools import lru_cache
 from multiprocessing import forkserver
@@ -82,6 +84,7 @@ def run_killed(at: int, folder: Path, work: Callable[..., object], *args: object
 def kill_everywhere(
     prepare: Callable[[], Path], work: Callable[..., object], args: Callable[[Path], tuple[object, ...]],
     look: Callable[[Path], None], compare: Callable[[Path], None], *, step: int = 1,
+    until: float = math.inf,
 ) -> int:  # fmt: skip
     """Kill `work` at each of its writes, look at what it left, let it run again to its end, and compare.
 
@@ -92,12 +95,13 @@ def kill_everywhere(
         look: asserts that the killed state is sound.
         compare: asserts that the repeated run's result is that of an undisturbed one.
         step: kill at every so manieth write only.
+        until: moment (monotonic) after which no further death is begun.
 
     Returns:
         Number of deaths; with step 1 that of the writes.
     """
     at = deaths = 0
-    while True:
+    while time.monotonic() < until:
         at += step
         folder = prepare()
         count = run_killed(at, folder, work, *args(folder))
@@ -109,6 +113,7 @@ def kill_everywhere(
         assert run_killed(NEVER, folder, work, *args(folder)) is not None
         compare(folder)
         shutil.rmtree(folder)
+    return deaths
 
 
 @lru_cache(maxsize=1)

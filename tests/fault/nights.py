@@ -8,9 +8,8 @@ from dataclasses import replace
 from datetime import date
 from pathlib import Path
 
+from fault import generating, sampling
 from fault.compiled import load_compiled
-from fault.generating import regenerate  # noqa: F401 - imported here, once, and not in each fork
-from fault.sampling import draw  # noqa: F401
 
 from vsat import cli
 from vsat.config import Region
@@ -18,7 +17,7 @@ from vsat.io.catalog import Endpoint
 from vsat.io.ledger import Ledger, Receipt, lease
 from vsat.io.publish import VirtualImage, publish
 from vsat.io.scenes import ledger_path
-from vsat.stages import backfill, nightly, sample_report  # noqa: F401
+from vsat.stages import backfill, nightly, sample_report  # noqa: F401 - imported here, once, and not in each fork
 from vsat.stages.fetch import fetch_one, finish_fetch, plan_fetch, tidy
 from vsat.stages.generate import KIND, GeneratePlan, finish_generate
 
@@ -44,6 +43,16 @@ def fetch_days(region: Region, endpoint: Endpoint, first: date, last: date) -> N
         tidy(region)
         plan = plan_fetch(region, endpoint, first, last)
         finish_fetch(region, plan, [fetch_one(job) for job in plan.jobs])
+
+
+def draw(region: Region, out: Path) -> None:
+    """As in `sampling`; of this module, so that one process without threads has loaded all that is killed."""
+    sampling.draw(region, out)
+
+
+def regenerate(region: Region, day: date) -> None:
+    """As in `generating`."""
+    generating.regenerate(region, day)
 
 
 def put(region: Region, images: Sequence[VirtualImage], day: date) -> None:

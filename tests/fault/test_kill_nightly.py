@@ -23,4 +23,4 @@ def test_at_random_moments_a_reader_sees_old_or_new_and_the_next_night_ends_as_a
 
 
 def test_at_writes_of_publishing_images_catalogue_table_and_map_are_whole(tmp_path: Path) -> None:
-    judge(kill_publish(world(tmp_path), 17), 6)
+    judge(kill_publish(world(tmp_path), 17, time.monotonic() + 240), 6)

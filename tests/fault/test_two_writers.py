@@ -34,7 +34,7 @@ def test_runs_that_overlap_lose_nothing(tmp_path: Path, monkeypatch: pytest.Monk
     before = made.earlier()
     with archive.serve(made.archive) as endpoint:
         for meeting in meetings(made, before, endpoint)[:3]:
-            tally = hold(meeting, tmp_path, rng, 1, until)
+            tally = hold(meeting, rng, 1, until)
             assert (tally.rounds, tally.told) == (1, [])
 
 
