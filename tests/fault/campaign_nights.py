@@ -38,7 +38,7 @@ from vsat.io.durable import PARTIAL
 from vsat.io.images import KIND
 from vsat.io.ledger import Ledger
 from vsat.io.scenes import ledger_path
-from vsat.stages.status import verify
+from vsat.stages.verify import verify
 
 NIGHTS, FIRST, SHARE = 200, 9, 0.05  # nights; of them the first so many days after START; share of faults
 MOST_GROWTH = 0.10  # of resident memory, the last third of the nights over the first
