@@ -104,7 +104,7 @@ class Bench:
     def run(self, words: Sequence[str]) -> tuple[int, str]:
         """Exit code and words of a verb."""
         said = self.folder / "said.txt"
-        process = killer._nursery(verb.__module__).Process(target=verb, args=(self.filled(words), said))
+        process = killer.nursery(verb.__module__).Process(target=verb, args=(self.filled(words), said))
         process.start()
         process.join(LIMIT_S)
         if process.exitcode is None:

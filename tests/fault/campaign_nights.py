@@ -207,7 +207,7 @@ def campaign(
         file = write_region(folder, f"{{kind: stac, url: '{server.url}'}}", end, folder / "many")
         home = _home(file)
         home.mkdir(parents=True)
-        context = killer._nursery(night.__module__)
+        context = killer.nursery(night.__module__)
         mine, theirs = context.Pipe()
         process = context.Process(target=nights, args=(theirs,))
         process.start()
