@@ -404,8 +404,9 @@ def _lost(bench: Bench, before: Tree, wanted: Tree) -> Iterator[str]:
     if any(one not in before.receipts and one not in wanted.receipts for one in now.receipts):
         yield "the ledger has receipts that are neither old nor new"
     if ledger_path(bench.region.home).exists():
-        # images that no catalogue lists yet, and scenes newer than their images, are what the next run is for
-        yield from (str(one) for one in verify(bench.region).findings if one.kind in ("missing", "altered"))
+        # a catalogue that does not list all images yet, and scenes newer than these, are what the next run is for
+        listed = [one for one in verify(bench.region).findings if one.of.split(" ")[0] in ("scene", "image")]
+        yield from (str(one) for one in listed if one.kind in ("missing", "altered"))
     for step in saves.steps(bench.disk.folder / "model" / "run"):
         if problem := saves.what_is_wrong(saves.folder_of(bench.disk.folder / "model" / "run", step)):
             yield f"checkpoint {step}: {problem}"
