@@ -2,6 +2,7 @@
 
 import base64
 import io
+import os
 import re
 import shutil
 from datetime import date, timedelta
@@ -289,3 +290,14 @@ def test_the_map_shows_the_newest_image_of_every_tile(tmp_path: Path) -> None:
     apart = (other.x0 - one.x0) / (one.width * one.resolution_m)  # they lie side by side, a column of pixels in common
     assert float(left) == 0 and float(right) / float(width) == pytest.approx(apart, abs=0.01)
     assert page.count(">picture<") == 8
+
+
+def test_what_killed_runs_left_beside_the_reports_is_swept_and_a_living_run_s_is_not(region: Region) -> None:
+    reports = Path(str(region.home)) / "reports"
+    reports.mkdir(parents=True)
+    left, living = reports / "nightly-2023-05-01.md.1-1.partial", reports / "backfill-2023-05-01.md.2-2.partial"
+    for path in (left, living):
+        path.write_text("half")
+    os.utime(left, (0, 0))
+    night(region, START)
+    assert not left.exists() and living.exists()

@@ -20,7 +20,7 @@ from vsat.room import has_room, is_full
 from vsat.stages.export import ExportOptions, export
 
 pytestmark = [pytest.mark.fault, pytest.mark.usefixtures("mounts")]
-SHORT = ("publish, stale images", "sample", "train", "evaluate")
+SHORT = ("publish, stale images", "train", "evaluate")
 
 
 @pytest.mark.slow

@@ -7,8 +7,10 @@ import base64
 import io
 import logging
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import date
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,7 +19,7 @@ from numpy.typing import NDArray
 from vsat.config import Region
 from vsat.errors import ExitCode, StoreError, VsatError
 from vsat.hls import BANDS, SceneKey
-from vsat.io.durable import unwritable, write_file
+from vsat.io.durable import PARTIAL, unwritable, write_file
 from vsat.io.images import KIND, version_of
 from vsat.io.layout import store_folder, stored_grid
 from vsat.io.ledger import Ledger, Receipt
@@ -30,6 +32,7 @@ from vsat.stages.generate import GenerateReport
 from vsat.stages.page import true_colour
 
 log = logging.getLogger(__name__)
+LEFT_S = 60  # a report is written in milliseconds: one half-written for longer is nobody's
 
 OUTCOMES = {
     ExitCode.DONE: "done",
@@ -118,9 +121,19 @@ def write_report(region: Region, report: RunReport) -> StorePath:
         path.parent.mkdir(parents=True, exist_ok=True)
         write_file(path.with_suffix(".json"), [sealed_json(_told_plain(report))])
         write_file(path, [sealed_page(markdown(region, report))])
+        _sweep(path)
     except OSError as error:
         raise unwritable(error, path.name, path) from error
     return path
+
+
+def _sweep(written: StorePath) -> None:
+    """What killed runs left half-written beside it is gone; another run may be writing, but not for so long."""
+    if isinstance(written, Path):
+        for left in written.parent.glob(f"*{PARTIAL}"):
+            with suppress(FileNotFoundError):
+                if written.stat().st_mtime - left.stat().st_mtime > LEFT_S:
+                    left.unlink()
 
 
 def write_last_report(region: Region, report: RunReport) -> None:
