@@ -183,7 +183,9 @@ class Client:
         """The answer behind all redirects, each checked before it is followed."""
         url, allowed = self._signed(href, patience), self.endpoint.hosts
         for hop in range(_MAX_HOPS):
-            if reason := refusal(url, allowed):  # a server that is out of order for a moment sends us to its status page
+            if reason := refusal(
+                url, allowed
+            ):  # a server that is out of order for a moment sends us to its status page
                 raise AttemptError(f"refused: {reason}", "content" if hop else "final")
             answer = self._session.get(
                 url,
