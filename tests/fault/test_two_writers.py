@@ -73,7 +73,7 @@ def test_a_clock_that_is_hours_off_breaks_no_lease(tmp_path: Path, hours: str) -
 @pytest.mark.integration
 @pytest.mark.parametrize("minutes", ["-10m", "+10m"])
 def test_nor_does_it_in_a_bucket(bucket: ObjectPath, minutes: str) -> None:
-    """Ten minutes are ten leases; with a clock still farther off a bucket takes no request, for its signature is stale."""
+    """Ten minutes are ten times what a lease lasts; S3 takes no request from a clock that is a quarter of an hour off."""
     with lease(bucket, "fetch"):
         refused = taker(bucket, minutes)
         assert "fetch is already running" in refused.communicate(timeout=120)[1]
