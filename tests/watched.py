@@ -32,9 +32,9 @@ def watch(home: Path) -> None:
 
 
 def recorded(home: Path) -> Counter[tuple[str, str]]:
-    """(kind, key) of receipts of finished work, and how often each was written."""
+    """(kind, key) of receipts of scenes and images, and how often each was written."""
     with closing(sqlite3.connect(ledger_path(home), timeout=60)) as db:
-        return Counter(db.execute("SELECT kind, key FROM written").fetchall())
+        return Counter(db.execute("SELECT kind, key FROM written WHERE kind NOT IN ('catalogue', 'cube')").fetchall())
 
 
 def ended_twice(home: Path) -> list[str]:

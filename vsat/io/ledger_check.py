@@ -95,7 +95,7 @@ def _file_problems(path: Path, db: sqlite3.Connection) -> list[str]:
         damage = "it is empty"
     elif not damage and version != SCHEMA:
         damage = f"it says that it is of version {version}, and this vsat writes {SCHEMA}"
-    elif not damage and (tables != _tables() or db.execute("PRAGMA encoding").fetchone()[0] != "UTF-8"):
+    elif not damage and (_tables().items() - tables.items() or db.execute("PRAGMA encoding").fetchone()[0] != "UTF-8"):
         damage = "its tables are not as vsat makes them"
     return [damage] if damage else list(broken_rows(db))[:_MOST]
 
