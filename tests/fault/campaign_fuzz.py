@@ -6,11 +6,9 @@ Anything that ends otherwise than in a VsatError, or in an item that is unusable
 the smallest input that hypothesis finds for it; the same --seed finds it again.
 """
 
-import re
 import sys
 import tempfile
 import time
-from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -55,7 +53,6 @@ class Tally:
 
     examples: int = 0
     taken: int = 0
-    reasons: Counter[str] = field(default_factory=Counter)
     outside: list[str] = field(default_factory=list)
     crashes: dict[str, str] = field(default_factory=dict)
     peak_mb: float = 0.0
@@ -97,7 +94,6 @@ def _round(made: World, target: Target, tally: Tally, seed: int, examples: int) 
             raise
         tally.examples += 1
         tally.taken += told == "taken"
-        tally.reasons[_kind_of(told)] += 1
         tally.slowest_s = max(tally.slowest_s, time.monotonic() - began)
 
     crash: dict[str, str] = {}
@@ -117,18 +113,12 @@ def _round(made: World, target: Target, tally: Tally, seed: int, examples: int) 
     tally.outside += outside
 
 
-def _kind_of(told: str) -> str:
-    """A reason without its numbers and names, to count how many different ones there are."""
-    return re.sub(r"[0-9]+|'[^']*'", "", told.rpartition(": ")[2])[:40]
-
-
 def _row(name: str, tally: Tally) -> dict[str, figures.Cell]:
     return {
         "input": name,
         "examples": tally.examples,
         "taken": tally.taken,
         "refused": tally.examples - tally.taken,
-        "different reasons": len(tally.reasons),
         "reads outside": len(tally.outside),
         "crashes": len(tally.crashes),
         "peak MB": round(tally.peak_mb, 1),

@@ -9,7 +9,19 @@ import rasterio
 from fault.hostile_addresses import HREFS, PRIVATE_ADDRESSES, REDIRECTS
 from fault.hostile_catalogues import ITEMS, PAGES, ROOTS
 from fault.hostile_files import FILES
-from fault.hostile_world import LISTED, MAX_PEAK_MB, Case, Outcome, World, attempt, dns_outcome, leading, tried, world
+from fault.hostile_world import (
+    LISTED,
+    MAX_PEAK_MB,
+    Case,
+    Outcome,
+    World,
+    attempt,
+    dns_outcome,
+    leading,
+    outcome,
+    tried,
+    world,
+)
 from fault.watcher import watching
 
 from vsat.io.peers import refused_address
@@ -24,12 +36,12 @@ def hostile(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
         yield made
 
 
-def assert_harmless(outcome: Outcome, told: str) -> None:
-    assert not outcome.crash
-    assert outcome.seen.outside == []
-    assert re.search(told, outcome.told), outcome.told
-    assert "SECRET" not in outcome.told
-    assert outcome.seen.peak_mb < MAX_PEAK_MB
+def assert_harmless(found: Outcome, told: str) -> None:
+    assert not found.crash
+    assert found.seen.outside == []
+    assert re.search(told, found.told), found.told
+    assert "SECRET" not in found.told
+    assert found.seen.peak_mb < MAX_PEAK_MB
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: f"{case.kind}: {case.name}")
@@ -53,8 +65,8 @@ def test_one_private_address_among_public_ones_is_enough(hostile: World) -> None
 def test_a_name_for_this_machine_that_leads_elsewhere(hostile: World) -> None:
     with leading({"localhost": ("10.0.0.1",)}):
         hostile.reset()
-        outcome = tried(hostile, Case("href", "localhost", _on_localhost, ""))
-    assert_harmless(outcome, "port|not listed|not this machine")
+        found = tried(hostile, Case("href", "localhost", _on_localhost, ""))
+    assert_harmless(found, "port|not listed|not this machine")
 
 
 def _on_localhost(world: World) -> None:
@@ -80,7 +92,7 @@ def test_the_watcher_sees(hostile: World) -> None:
     nowhere = {("127.0.0.1", 1)}
     hostile.reset()
     with watching(hosts=nowhere, canaries=hostile.secrets) as seen:
-        attempt(hostile)
+        outcome(lambda: attempt(hostile))
     assert any(f"connect ('127.0.0.1', {hostile.site.port})" in text for text in seen.outside)
     with watching(hosts=nowhere, canaries=hostile.secrets) as seen:
         (hostile.secrets / "secret.txt").read_text()

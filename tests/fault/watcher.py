@@ -6,12 +6,14 @@
     assert seen.peak_mb < 300
 
 Two observers: an audit hook hears what Python opens, resolves, connects and starts; inotify hears every access to the
-canaries, also by libraries in C. The hook stays for the life of the process and hears nothing outside of such a block.
+canaries, also by libraries in C. A name or connection that is not allowed is refused, so that nothing leaves the machine
+even where vsat would let it. The hook stays for the life of the process and hears nothing outside of such a block.
 """
 
 import contextlib
 import ctypes
 import os
+import socket
 import sys
 import sysconfig
 from collections.abc import Iterator
@@ -88,8 +90,10 @@ def _hear(event: str, args: tuple[Any, ...]) -> None:
             watch.seen.outside.append(f"open {path}")
     elif event == "socket.connect" and isinstance(args[1], tuple) and args[1][:2] not in watch.hosts:
         watch.seen.outside.append(f"connect {args[1][:2]}")
+        raise ConnectionRefusedError("the watcher lets nobody out")
     elif event == "socket.getaddrinfo" and args[0] not in watch.names:
         watch.seen.outside.append(f"resolve {args[0]}")
+        raise socket.gaierror("the watcher lets nobody out")
     elif event in _STARTS:
         watch.seen.outside.append(f"start {args[0]}")
 
