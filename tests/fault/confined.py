@@ -179,7 +179,8 @@ def _hear(event: str, args: tuple[Any, ...], allowed: tuple[str, ...], reached: 
     if event == "open" and isinstance(args[0], str | bytes):
         path = os.fsdecode(args[0])
         follows = not (args[2] or 0) & os.O_NOFOLLOW
-        path = os.path.realpath(path) if follows else os.path.join(os.path.realpath(os.path.dirname(path)), "it")
+        path = os.path.realpath(path if follows else Path(path).parent)
+        path = path if follows else f"{path}/"
         if not path.startswith(allowed):
             reached.add(f"opened {path}")
     elif event == "socket.connect" and isinstance(args[1], tuple):
