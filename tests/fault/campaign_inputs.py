@@ -27,7 +27,7 @@ from fault.confined import Case, Outcome, Place, apart, load_libraries, places, 
 
 Told = dict[str, Any]
 GROUPS = ("cubes", "checkpoints", "regions", "patches", "requests")
-DAMAGED = 60  # NetCDF files with bytes changed at random
+DAMAGED = 50  # NetCDF files with bytes changed at random
 MOST_MB = 1300  # what vsat allows a cube beyond what it declares, and the libraries' own
 
 
