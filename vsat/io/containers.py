@@ -20,6 +20,7 @@ _HDF5, _CLASSIC = b"\x89HDF\r\n\x1a\n", b"CDF"
 _ZARR = ("zarr.json", ".zgroup")
 _STORAGE = ("_FillValue", "scale_factor", "add_offset")  # how numbers were stored elsewhere
 _TRIES, _PAUSE_S = 40, 0.05
+_LONG = np.timedelta64(100 * 365, "D")  # from the first date on, xarray would count beyond what 64 bits hold
 _LEVEL = 4  # deflate; higher levels cost seconds for one per cent
 
 
@@ -166,6 +167,8 @@ def _encoding(ds: xr.Dataset, **options: Any) -> dict[str, dict[str, Any]]:
             encoding[str(name)] = {"dtype": "float32", "_FillValue": np.float32(np.nan), **options}
         else:
             encoding[str(name)] = {"_FillValue": variable.attrs.get("_FillValue"), **options}
+    if "time" in ds.coords and np.ptp(ds["time"].values) > _LONG:
+        encoding["time"] = {"units": "seconds since 1970-01-01", "dtype": "int64"}
     return encoding
 
 
