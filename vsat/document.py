@@ -155,7 +155,7 @@ class _Loader(yaml.SafeLoader):
         self.depth -= 1
         return node
 
-    def construct_scalar(self, node: yaml.ScalarNode) -> Any:
+    def construct_scalar(self, node: yaml.ScalarNode | yaml.MappingNode) -> Any:
         if node.tag in _NUMBERS and len(node.value) > _MOST_DIGITS:
             problem = f"a number has at most {_MOST_DIGITS} digits"
             raise yaml.constructor.ConstructorError(None, None, problem, node.start_mark)

@@ -170,7 +170,7 @@ CASES: list[tuple[str, Build, Callable[[Path], object], str]] = [
     ("manifest without parts", told("patches.json", lambda found: found.pop("parts") and None), read, "refused"),
     ("parts that are a map", manifest(parts={"a": 1}), read, "refused"),
     ("parts that are texts", manifest(parts=["a"]), read, "refused"),
-    ("no parts", manifest(parts=[]), read, "any"),
+    ("no parts", manifest(parts=[]), read, "refused"),
     ("10**18 patches", listed(patches=10**18), read, "refused"),
     ("-1 patches", listed(patches=-1), read, "refused"),
     ("patches as text", listed(patches="4"), read, "refused"),

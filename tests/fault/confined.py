@@ -177,7 +177,10 @@ def _child(work: Callable[[], object], place: Place, writer: int) -> None:
 
 def _hear(event: str, args: tuple[Any, ...], allowed: tuple[str, ...], reached: set[str]) -> None:
     if event == "open" and isinstance(args[0], str | bytes):
-        path = os.path.realpath(os.fsdecode(args[0]))
+        path = os.fsdecode(args[0])
+        follows = not (args[2] or 0) & os.O_NOFOLLOW
+        path = os.path.realpath(path if follows else Path(path).parent)
+        path = path if follows else f"{path}/"
         if not path.startswith(allowed):
             reached.add(f"opened {path}")
     elif event == "socket.connect" and isinstance(args[1], tuple):

@@ -20,6 +20,7 @@ _HDF5, _CLASSIC = b"\x89HDF\r\n\x1a\n", b"CDF"
 _ZARR = ("zarr.json", ".zgroup")
 _STORAGE = ("_FillValue", "scale_factor", "add_offset")  # how numbers were stored elsewhere
 _TRIES, _PAUSE_S = 40, 0.05
+_LONG_DAYS = 100 * 365
 _LEVEL = 4  # deflate; higher levels cost seconds for one per cent
 
 
@@ -139,7 +140,7 @@ def _check_place(path: Path) -> None:
 
 def _with_attributes(ds: xr.Dataset) -> xr.Dataset:
     """A copy with CF attributes where the maker gave none, and nothing that a file format would stumble over."""
-    copy = ds.copy()
+    copy = ds.assign_coords(time=ds["time"].values.astype("datetime64[s]")) if _is_long(ds) else ds.copy()
     copy.attrs = {"Conventions": "CF-1.11"} | copy.attrs
     for name, variable in copy.variables.items():
         variable.encoding = {}
@@ -166,7 +167,17 @@ def _encoding(ds: xr.Dataset, **options: Any) -> dict[str, dict[str, Any]]:
             encoding[str(name)] = {"dtype": "float32", "_FillValue": np.float32(np.nan), **options}
         else:
             encoding[str(name)] = {"_FillValue": variable.attrs.get("_FillValue"), **options}
+    if _is_long(ds):
+        encoding["time"] = {"units": "seconds since 1970-01-01", "dtype": "int64"}
     return encoding
+
+
+def _is_long(ds: xr.Dataset) -> bool:
+    """From its first date to its last there are more nanoseconds than 64 bits count, or nearly so."""
+    if "time" not in ds.coords:
+        return False
+    days = ds["time"].values.astype("datetime64[D]").astype(np.int64)
+    return bool(np.ptp(days) > _LONG_DAYS)
 
 
 def _replace_folder(aside: Path, path: Path) -> None:

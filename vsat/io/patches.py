@@ -212,6 +212,8 @@ def read_small(path: Path) -> Any:
 def _check_parts(parts: Any) -> None:
     if not isinstance(parts, list):
         raise ValueError("its parts are no list")
+    if not parts:
+        raise ValueError("it lists no part")
     for part in parts:
         if type(part["patches"]) is not int or not 0 <= part["patches"] <= MOST_PATCHES:
             raise ValueError(f"{str(part['patches'])[:40]} is no number of patches")

@@ -137,6 +137,8 @@ def read_chunk(path: Path, span: NDArray[np.uint64], out: NDArray[Any]) -> None:
     length = int(span[1])
     if (span == _ABSENT).any():
         raise TornShardError("a chunk is missing")
+    if length < _HEADER + _CRC_BYTES:
+        raise TornShardError(f"a chunk of {length} bytes")
     handle = os.open(path, _PLAIN)
     try:
         if int(span[0]) + length > os.fstat(handle).st_size:

@@ -148,7 +148,7 @@ def load_checkpoint(source: str | Path, *, device: str | None = None) -> Checkpo
 @lru_cache(maxsize=4)
 def _loaded(source: str, device: str, _: int) -> Checkpoint:
     folder = folder_of(source, optional=(CALIBRATION,))
-    model = read_model(source, folder)
+    model: Any = read_model(source, folder)  # its methods of torch are not typed
     stretch = Stretch.none()
     if (folder / CALIBRATION).exists():
         try:

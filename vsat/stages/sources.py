@@ -206,7 +206,7 @@ def _design(store: PatchStore) -> SplitDesign:
     """The split design that the store's manifest names."""
     try:
         told: dict[str, Any] = store.manifest["options"]["split"]
-        plain = {name: tuple(value) if isinstance(value, list) else value for name, value in told.items()}
+        plain: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in told.items()}
         return SplitDesign(**plain)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise _odd_manifest(store, error) from error

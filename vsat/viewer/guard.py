@@ -61,7 +61,7 @@ class Guard:
 async def _body(method: str, headers: Headers, receive: Receive) -> bytes | None:
     """All of the body; None if it is too large, by its header or in fact."""
     length = headers.get("content-length", "0")
-    if not length.isdigit() or int(length[:20]) > MOST_BODY:
+    if not (length.isascii() and length.isdigit()) or int(length[:20]) > MOST_BODY:
         return None
     parts, size, more = [], 0, method not in ("GET", "HEAD", "OPTIONS")
     while more:

@@ -163,6 +163,7 @@ def _shape(geojson: Json | None) -> BaseGeometry | None:
         AttributeError,
         IndexError,
         RecursionError,
+        OverflowError,
         shapely.errors.ShapelyError,
     ) as error:
         raise Refused(422, "intersects is no GeoJSON geometry") from error
