@@ -127,7 +127,7 @@ def _killed_within(out: Path, nth: int, seconds: float) -> bool:
 
 @contextmanager
 def _run_announced(out: Path, nth: int) -> Iterator[tuple[BaseProcess, Connection]]:
-    context = killer._nursery(announced.__module__)
+    context = killer.nursery(announced.__module__)
     mine, theirs = context.Pipe(duplex=False)
     process = context.Process(target=announced, args=(theirs, nth, out))
     process.start()
@@ -245,7 +245,7 @@ def _real_memory(folder: Path) -> Row:
     """The system gives a process no more: half of what a batch's passes take."""
     found = []
     for is_short in (False, True):
-        context = killer._nursery(short_of_memory.__module__)
+        context = killer.nursery(short_of_memory.__module__)
         mine, theirs = context.Pipe(duplex=False)
         process = context.Process(target=short_of_memory, args=(folder / str(is_short), theirs, is_short))
         process.start()
