@@ -36,7 +36,7 @@ from vsat.io.patch_reader import PatchStore
 from vsat.io.patches import MANIFEST
 from vsat.io.publish import read_image
 from vsat.stages.fetch import fetch
-from vsat.stages.status import verify
+from vsat.stages.verify import verify
 
 FETCH_END = date(2023, 5, 8)
 SAMPLE_END = date(2023, 6, 14)

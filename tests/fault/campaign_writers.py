@@ -36,7 +36,7 @@ from vsat.io.catalog import Endpoint
 from vsat.io.jobs import JobTable
 from vsat.io.scenes import ledger_path
 from vsat.stages.fetch import fetch
-from vsat.stages.status import verify
+from vsat.stages.verify import verify
 
 BETWEEN = date(2023, 6, 20)
 SMALLER = "[14.203, 48.102, 14.2118, 48.1077]"  # inside the tiny region
