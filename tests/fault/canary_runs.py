@@ -353,7 +353,7 @@ class _Api:
         self._session.trust_env = False
         self._session.auth = ("vsat", password)
         token = self._session.get(f"{url}/csrf-token", params={"client": "test"}, timeout=30).json()["token"]
-        self._session.headers |= {"Prefect-Csrf-Client": "test", "Prefect-Csrf-Token": token}
+        self._session.headers.update({"Prefect-Csrf-Client": "test", "Prefect-Csrf-Token": token})
 
     def raw(self, method: str, path: str, body: Any = None) -> bytes:
         return self._session.request(method, f"{self.url}/{path}", json=body or {}, timeout=60).content
