@@ -132,6 +132,12 @@ def test_a_sample_that_is_no_number_is_named_and_left_out(tmp_path: Path, caplog
     assert result.left_out == ("train 13",) and np.isfinite(result.losses).all()
 
 
+def test_a_sample_whose_gradient_is_too_long_for_its_numbers_is_left_out(tmp_path: Path) -> None:
+    """Each of its components is finite; the sum of their squares is not."""
+    _, result = run(tmp_path, OPTIONS, train_set=Points(lost=[13], poison=1e38))
+    assert result.left_out == ("train 13",) and np.isfinite(result.losses).all()
+
+
 def test_a_sample_without_a_gradient_is_left_out(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     step = next(i for i in range(5) if 13 in batches_of(OPTIONS, Points(), i)[0]["index"])
     _, result = run(tmp_path, OPTIONS, model=Steep(tiny_model().config))

@@ -16,7 +16,7 @@ from fault.campaign_inputs import GROUPS
 
 pytestmark = pytest.mark.fault
 CAMPAIGN = Path(__file__).with_name("campaign_inputs.py")
-LEAST = {"cubes": 90, "checkpoints": 90, "regions": 120, "patches": 80, "requests": 80}
+LEAST = {"cubes": 20, "checkpoints": 20, "regions": 30, "patches": 20, "requests": 10}
 
 Told = Sequence[Mapping[str, Any]]
 

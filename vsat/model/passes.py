@@ -102,10 +102,12 @@ class Passes:
         return sum(summed for summed, _ in found), sum(count for _, count in found)
 
     def is_sound(self, batch: Sample) -> bool:
-        """Whether its loss and gradients are finite; .grad is left alone."""
+        """Whether its loss and the norm of its gradient are finite; .grad is left alone."""
         alone = Seen(batch)
-        grads = self._summed(self._losses([alone]))
-        return all(bool(values.isfinite().all()) for values in (*grads, *(summed for summed, _ in alone.scored)))
+        norm = torch.nn.utils.get_total_norm(
+            self._summed(self._losses([alone]))
+        )  # of finite ones it may be none itself
+        return all(bool(values.isfinite().all()) for values in (norm, *(summed for summed, _ in alone.scored)))
 
     # Parts of them
 
