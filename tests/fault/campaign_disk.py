@@ -39,6 +39,7 @@ from vsat.hls import BANDS
 from vsat.io import archive
 from vsat.io.ledger import Ledger, Receipt
 from vsat.io.scenes import ledger_path
+from vsat.io.sealed import page_problem
 from vsat.model import saves
 from vsat.stages.verify import verify
 
@@ -425,13 +426,13 @@ def _unlike(now: Tree, wanted: Tree) -> Iterator[str]:
 
 
 def _is_whole(name: str, body: bytes) -> bool:
-    """Whether a text came to its end, as far as its kind shows it."""
+    """Whether a text is as it was written, as far as its kind shows it."""
     if name.endswith(".json"):
         try:
             json.loads(body)
         except ValueError:
             return False
-    return not name.endswith(".html") or body.rstrip().endswith(b"</html>")
+    return not name.endswith((".html", ".md")) or not page_problem(body)
 
 
 def _is_of_the_run(name: str) -> bool:
