@@ -258,7 +258,7 @@ def test_no_path_of_the_server_answers_without_the_password(up: Up) -> None:
     ways = {(method, path) for path, operations in document["paths"].items() for method in operations}
     assert len(ways) > 100
     with requests.Session() as stranger:
-        stranger.headers |= headers
+        stranger.headers.update(headers)
         let_in = {
             (method, path)
             for method, path in ways
