@@ -20,6 +20,7 @@ from vsat.io import object_lease
 from vsat.io.jobs import JobTable, Unit
 from vsat.io.ledger import Ledger, Receipt, lease
 from vsat.io.scenes import ledger_path
+from vsat.io.sealed import open_json, sealed_json
 from vsat.objects import ABSENT, ObjectPath
 
 pytestmark = pytest.mark.integration
@@ -58,7 +59,7 @@ def test_what_another_machine_changed_is_seen_at_once(bucket: ObjectPath) -> Non
         ledger.record(RECEIPT)
         assert ledger.all("scene") == [RECEIPT]
         (path,) = ledger_path(bucket).glob("receipt/**/*.json")
-        path.put(path.read_bytes().replace(b'"signature": "s"', b'"signature": "of another"'))
+        path.put(sealed_json(open_json(path.read_bytes()) | {"signature": "of another"}))
         assert ledger.all("scene") == [replace(RECEIPT, signature="of another")]
         path.put(b"no receipt")
         with pytest.raises(StoreError, match="no receipt of vsat's"):

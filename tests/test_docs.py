@@ -42,6 +42,7 @@ NOT_RUN = {
     ("README.md", "make demo"): "the demo and the suite are long, and run by themselves",
     ("README.md", ".venv/bin/vsat up"): "docs/operate.md has the same",
     ("README.md", ".venv/bin/vsat serve"): "docs/viewer.md and docs/products.md have the same",
+    ("README.md", ".venv/bin/vsat verify"): "docs/operate.md has the same",
     ("README.md", ".venv/bin/vsat evaluate"): "it takes minutes; docs/trust.md has a smaller one",
     ("README.md", ".venv/bin/vsat sample"): "docs/own-model.md has a smaller one",
     ("README.md", ".venv/bin/vsat train"): "docs/own-model.md has the same",
