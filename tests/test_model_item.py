@@ -12,6 +12,7 @@ from stac_schemas import extension_errors
 
 import vsat
 from vsat.hls import COMMON_NAMES
+from vsat.io.sealed import open_json
 from vsat.stages.model_item import MODEL_ITEM, model_item, write_model_item
 
 SHIPPED = Path(vsat.__file__).parent / "model" / "weights" / "anydate-tiny"
@@ -19,8 +20,7 @@ SHIPPED = Path(vsat.__file__).parent / "model" / "weights" / "anydate-tiny"
 
 @pytest.fixture(scope="module")
 def item() -> dict[str, Any]:
-    found: dict[str, Any] = json.loads((SHIPPED / MODEL_ITEM).read_text("utf-8"))
-    return found
+    return open_json((SHIPPED / MODEL_ITEM).read_bytes())
 
 
 def test_the_one_that_comes_along_is_of_the_files_beside_it(item: dict[str, Any]) -> None:
@@ -64,4 +64,4 @@ def test_equal_files_give_equal_bytes(tmp_path: Path) -> None:
     for _ in range(2):
         write_model_item(tmp_path, "anydate-tiny")
         written.append((tmp_path / MODEL_ITEM).read_bytes())
-    assert written[0] == written[1] and json.loads(written[0]) == model_item(SHIPPED, "anydate-tiny")
+    assert written[0] == written[1] and open_json(written[0]) == model_item(SHIPPED, "anydate-tiny")

@@ -23,6 +23,7 @@ from vsat.io.ledger import Ledger, Receipt
 from vsat.io.patch_reader import PatchStore
 from vsat.io.publish import read_image
 from vsat.io.scenes import ledger_path
+from vsat.io.sealed import open_json
 from vsat.methods import ANYDATE
 from vsat.objects import place_of
 from vsat.stages import retrain as module
@@ -198,7 +199,7 @@ def test_a_killed_retraining_goes_on_with_what_it_began_with(region: Region) -> 
     with pytest.raises(Killed):
         retrain(region, DAY, QUICK, train=killed)
     models = folder_of_models(region.home)
-    told = json.loads((models / "2023-07-02" / BEGUN).read_text())
+    told = open_json((models / "2023-07-02" / BEGUN).read_bytes())
     assert told == {"init": "start"} and read_pointer(region.home).current == "start"
     steps: list[int] = []
     plans: list[TrainPlan] = []
