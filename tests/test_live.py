@@ -149,10 +149,13 @@ def test_new_images_are_an_event_and_log_lines_have_their_numbers(up: Up) -> Non
     assert "2023-05-01" in {day for event in told for day in event["payload"]["dates"]}
     (awaited,) = up.events("vsat.night.awaited")
     assert awaited["resource"]["prefect.resource.name"] == "tiny"
-    lines = [one["message"] for one in up.ask("logs", logs={"flow_run_id": {"any_": [night["id"]]}})]
-    assert any(
-        re.search(r"tiny is up to 20\d\d-\d\d-\d\d: done; \d+ scenes fetched; \d+ images made", line) for line in lines
-    )
+    wanted = re.compile(r"tiny is up to 20\d\d-\d\d-\d\d: done; \d+ scenes fetched; \d+ images made")
+
+    def lines() -> list[str]:
+        found = up.ask("logs", logs={"flow_run_id": {"any_": [night["id"]]}})
+        return [one["message"] for one in found if wanted.search(one["message"])]
+
+    assert until(lines, 30, "the night's last line, which the server gets after the run's state")
 
 
 def test_a_night_that_found_the_catalogue_down_is_tried_again_an_hour_later(up: Up) -> None:

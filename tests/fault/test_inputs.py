@@ -22,7 +22,7 @@ Told = Sequence[Mapping[str, Any]]
 
 
 @pytest.fixture(scope="module")
-def outcomes(tmp_path_factory: pytest.TempPathFactory) -> Told:
+def came_of(tmp_path_factory: pytest.TempPathFactory) -> Told:
     told = tmp_path_factory.mktemp("inputs") / "told.json"
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     command = [sys.executable, str(CAMPAIGN), "--small", "--json", str(told)]
@@ -35,16 +35,16 @@ def outcomes(tmp_path_factory: pytest.TempPathFactory) -> Told:
 
 @pytest.mark.timeout(1600)
 @pytest.mark.parametrize("group", GROUPS)
-def test_hostile_inputs_are_refused_or_harmless(outcomes: Told, group: str) -> None:
+def test_hostile_inputs_are_refused_or_harmless(came_of: Told, group: str) -> None:
     """Nothing crashes, reaches outside, or takes memory without bound."""
-    of_group = [one for one in outcomes if one["group"] == group]
+    of_group = [one for one in came_of if one["group"] == group]
     assert len(of_group) >= LEAST[group]
     wrong = [one for one in of_group if not one["sound"]]
     assert not wrong, json.dumps(wrong, indent=1)[:4000]
 
 
 @pytest.mark.timeout(1600)
-def test_the_watch_sees_what_it_is_there_for(outcomes: Told) -> None:
+def test_the_watch_sees_what_it_is_there_for(came_of: Told) -> None:
     """Opens, calls, pickles, processes, crashes and gigabytes planted on purpose are each noticed."""
-    seen = [one["name"] for one in outcomes if one["group"] == "watch"]
+    seen = [one["name"] for one in came_of if one["group"] == "watch"]
     assert len(seen) == len(set(seen)) >= 8
