@@ -1,4 +1,4 @@
-"""kill -9 at every other write of generate (campaign_kills.py: at each): an image is old or new, and the next run ends as an undisturbed one does."""
+"""kill -9 in generate: an image is old or new, and the next run ends as an undisturbed one; campaign_kills.py has each write."""
 
 import json
 import shutil

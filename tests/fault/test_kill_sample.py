@@ -1,4 +1,4 @@
-"""kill -9 at every third write of sample (campaign_kills.py: at each): there is no store or a whole one, and the next run gives the same bytes."""
+"""kill -9 in sample: there is no store or a whole one, and the next run gives the same bytes; campaign_kills.py has each write."""
 
 import shutil
 from datetime import date
