@@ -20,6 +20,7 @@ from vsat.stages import train as stage
 STEPS = 3
 SIZE, CALIBRATED_ON, PRIOR_PATCHES = (16, 2, 2), 1, 1000  # a model that trains in seconds, and comes by the same way
 WIDE = TrainOptions(optimizer="adamw", lr=1e-2, steps=4, batch=16, evaluate_every=2)
+STACKS = 24 << 20  # of the loader's threads, which want their room beside a batch's
 ROOM = 500_000_000  # bytes
 
 torch.set_num_threads(1)
@@ -79,7 +80,8 @@ def short_of_memory(out: Path, pipe: Any, short: bool) -> None:
             used = next(
                 line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmData")
             )
-            resource.setrlimit(resource.RLIMIT_DATA, (int(used.split()[1]) * 1024 + ROOM // 4,) * 2)
+            room = ROOM // 4 + STACKS
+            resource.setrlimit(resource.RLIMIT_DATA, (int(used.split()[1]) * 1024 + room,) * 2)
 
     model = Wide(TinyConfig(width=16))
     model.load_state_dict(tiny_model().state_dict())
