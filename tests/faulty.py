@@ -224,12 +224,7 @@ def cut(share: float, *, ends: str) -> Fault:
         if ends == "honest":
             handler.answer(code, keep, told)
             return
-        handler.send_response(code)
-        for key, value in {"Content-Length": str(len(part)), **told}.items():
-            handler.send_header(key, value)
-        handler.end_headers()
-        handler.wfile.write(keep)
-        handler.wfile.flush()
+        handler.answer(code, keep, {"Content-Length": str(len(part)), **told})
         handler.close_connection = True
         if ends == "reset":
             reset(handler, body, headers)

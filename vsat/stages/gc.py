@@ -64,7 +64,7 @@ def gc(
     if not home.exists():
         return GcReport((), (), dry_run)
     with ExitStack() as held:
-        for name in ("backfill", "fetch", "generate", "catalogue"):
+        for name in ("nightly", "backfill", "fetch", "generate", "catalogue"):
             held.enter_context(lease(home, name))
         now = _now(home)
         for path in _candidates(region, patches, held):

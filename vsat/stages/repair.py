@@ -7,7 +7,7 @@ patches and checkpoints (stages.repair_stores). What has no source is said, with
 import json
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
 from datetime import date, datetime, timedelta
 from pathlib import Path
@@ -112,7 +112,9 @@ def repair(
     if not before.findings:
         return RepairReport((), (), (), before)
     work = _Work(region, day, threads, progress, [], [])
-    with lease(region.home, "backfill"), lease(region.home, "fetch"), lease(region.home, "generate"):
+    with ExitStack() as held:
+        for name in ("nightly", "backfill", "fetch", "generate"):
+            held.enter_context(lease(region.home, name))
         work.ledger()
         now = verify(region)
         work.pointer(now.findings)
