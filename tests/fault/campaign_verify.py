@@ -25,7 +25,8 @@ from fault.damage import ALONE, KINDS, NO_SOURCE, Damage, build, damage, rows_of
 from regions import END
 from vsat.config import Region
 from vsat.stages.repair import repair
-from vsat.stages.verify import Finding, verify
+from vsat.stages.findings import Finding
+from vsat.stages.verify import verify
 
 WAYS = ("bit flip", "cut")
 MOST_AT_ONCE = 4  # objects of one kind in a round

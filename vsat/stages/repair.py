@@ -24,13 +24,14 @@ from vsat.io.scenes import CUBE, done_scenes, ledger_path
 from vsat.objects import ObjectPath
 from vsat.settings import Settings
 from vsat.stages.fetch import FetchJob, fetch_one, jobs_for, open_endpoint, tidy
+from vsat.stages.findings import Finding
 from vsat.stages.generate import GenerateJob, generate_one, list_images, plan_generate
 from vsat.stages.models import make_room
 from vsat.stages.pool import Progress, run_jobs
 from vsat.stages.promotion import FOLDER, POINTER, restore_pointer
 from vsat.stages.repair_stores import repair_checkpoint, repair_patches
 from vsat.stages.stale import asof_of, stale_images
-from vsat.stages.verify import Finding, VerifyReport, elsewhere, verify
+from vsat.stages.verify import VerifyReport, elsewhere, verify
 
 _OBJECT = re.compile(
     r"cubes/(?P<tile>\w+)/(?P<year>\d{4})\.zarr/(?:reflectance|fmask)/c\.(?P<day>\d+)\.(?P<sensor>\d)(?:\.0)+$"

@@ -15,6 +15,7 @@ from vsat.io.patch_reader import PatchStore
 from vsat.io.patches import ARRAYS, MANIFEST, read_manifest, shard_path
 from vsat.io.scenes import ledger_path
 from vsat.io.sealed import sealed_json
+from vsat.stages.findings import Finding
 from vsat.stages.model_item import MODEL_ITEM, model_item
 from vsat.stages.pool import run_jobs
 from vsat.stages.sample import PART, SampleOptions, list_mended, options_of, plan_survey, sample
@@ -22,7 +23,7 @@ from vsat.stages.sample_report import report_of, write_report
 from vsat.stages.shards import KIND as SHARD
 from vsat.stages.shards import lost_shards, sample_one
 from vsat.stages.survey import light, places_of, survey_one
-from vsat.stages.verify_stores import Damage, verify_checkpoint, verify_patches
+from vsat.stages.verify_stores import verify_checkpoint, verify_patches
 
 Told = tuple[list[str], list[str]]
 _REDRAW = f".redrawn{PARTIAL}"
@@ -148,7 +149,7 @@ def _redrawn(store: Path, regions: Sequence[Region], workers: int) -> list[str]:
     return [f"{one.path}: drawn again" for one in lost]
 
 
-def _wants_draw(one: Damage) -> bool:
+def _wants_draw(one: Finding) -> bool:
     if one.of == "manifest of the patches":
         return True
     is_shard = one.path.split("/")[2:3] in ([array] for array in ARRAYS) and not one.path.endswith("zarr.json")

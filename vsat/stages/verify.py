@@ -7,9 +7,9 @@ and pointers carry their own checksums. Then the other way round: what lies ther
 import json
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
-from typing import Any, Literal
+from typing import Any
 
 from vsat.config import Region
 from vsat.core.grid import TileGrid
@@ -28,37 +28,15 @@ from vsat.io.sealed import is_sealed, open_json, page_problem
 from vsat.io.stac import catalogue_files
 from vsat.io.stac_check import item_problems
 from vsat.objects import AT_ONCE, ObjectPath, StorePath
+from vsat.stages.findings import Finding
 from vsat.stages.generate import CATALOGUE, catalogue_signature
 from vsat.stages.map_page import MAP, map_page
 from vsat.stages.promotion import FOLDER as MODELS
 from vsat.stages.promotion import POINTER
 from vsat.stages.stale import stale_images
-from vsat.stages.verify_stores import Damage, verify_checkpoint, verify_patches
+from vsat.stages.verify_stores import verify_checkpoint, verify_patches
 
-Kind = Literal["missing", "altered", "stale", "invalid", "nobody's"]
 Digests = dict[StorePath, tuple[str, int] | None]
-
-
-@dataclass(frozen=True)
-class Finding:
-    """Something that is not as it should be.
-
-    Attributes:
-        kind: missing; altered since it was written; stale: of other inputs than there are now; invalid: it says what is
-            not so; nobody's: not listed by anything.
-        path: which file or object, from the region's folder, or that of the store or checkpoint asked for.
-        of: what it belongs to: "scene 33UVP/2023-05-02/L30", "image 33UVP/2023-05-01", "ledger", "report"; "" for nothing.
-        why: more, where there is more to say.
-    """
-
-    kind: Kind
-    path: str
-    of: str = ""
-    why: str = ""
-
-    def __str__(self) -> str:
-        told = ", ".join(part for part in (self.of, self.why) if part)
-        return f"{self.kind}: {self.path}" + (f" ({told})" if told else "")
 
 
 @dataclass(frozen=True)
@@ -88,11 +66,11 @@ def verify(region: Region, *, patches: Sequence[Path] = (), checkpoints: Sequenc
     Raises:
         InputError: there is no patch store or checkpoint in such a folder.
     """
-    looks: list[tuple[Path, list[Damage]]] = [(path, verify_patches(path)) for path in elsewhere(region, patches)]
+    looks = [(path, verify_patches(path)) for path in elsewhere(region, patches)]
     looks += [(path, verify_checkpoint(path)) for path in elsewhere(region, checkpoints)]
-    others = [Finding(one.kind, str(path / one.path), one.of, one.why) for path, damages in looks for one in damages]
-    found = _region(region)
-    return VerifyReport(found.objects, found.bytes, (*found.findings, *others))
+    others = [replace(one, path=str(path / one.path)) for path, found in looks for one in found]
+    own = _region(region)
+    return VerifyReport(own.objects, own.bytes, (*own.findings, *others))
 
 
 def elsewhere(region: Region, folders: Iterable[Path]) -> list[Path]:
@@ -345,9 +323,9 @@ def _others(home: StorePath, files: Iterable[StorePath]) -> Iterator[Finding]:
                 yield from _below(home, path.parent, verify_checkpoint(path.parent))
 
 
-def _below(home: StorePath, folder: Path, found: Iterable[Damage]) -> Iterator[Finding]:
+def _below(home: StorePath, folder: Path, found: Iterable[Finding]) -> Iterator[Finding]:
     for one in found:
-        yield Finding(one.kind, (folder / one.path).relative_to(home).as_posix(), one.of, one.why)
+        yield replace(one, path=(folder / one.path).relative_to(home).as_posix())
 
 
 def _report(path: StorePath, name: str) -> Iterator[Finding]:

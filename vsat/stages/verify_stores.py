@@ -1,9 +1,8 @@
 """Verify, for what stands by itself: a store of training patches, and a checkpoint with what training would go on from."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from vsat.errors import InputError, StoreError
 from vsat.io.durable import PARTIAL, sha256_of
@@ -12,23 +11,12 @@ from vsat.io.patches import MANIFEST, read_manifest
 from vsat.io.scenes import ledger_path
 from vsat.io.sealed import is_sealed, open_json, page_problem
 from vsat.model import saves
+from vsat.stages.findings import Finding, Kind
 from vsat.stages.model_item import MODEL_ITEM, WEIGHTS, model_item
 from vsat.stages.survey import is_whole_survey
 
-Damaged = Literal["missing", "altered", "nobody's"]
 
-
-@dataclass(frozen=True)
-class Damage:
-    """What is not as it was written: `kind`, path below the folder, what it belongs to, and more."""
-
-    kind: Damaged
-    path: str
-    of: str
-    why: str = ""
-
-
-def verify_patches(store: Path) -> list[Damage]:
+def verify_patches(store: Path) -> list[Finding]:
     """What is wrong with a patch store: its manifest, parts, surveys, reports, ledger, and what nobody lists.
 
     Raises:
@@ -40,7 +28,7 @@ def verify_patches(store: Path) -> list[Damage]:
     return list(_patches(store))
 
 
-def verify_checkpoint(folder: Path) -> list[Damage]:
+def verify_checkpoint(folder: Path) -> list[Finding]:
     """What is wrong with a checkpoint: its files against its item, its item against them, and saves of its training.
 
     Raises:
@@ -52,30 +40,30 @@ def verify_checkpoint(folder: Path) -> list[Damage]:
     return [*_checkpoint(folder), *_saves(folder / "run")]
 
 
-def _patches(store: Path) -> Iterator[Damage]:
+def _patches(store: Path) -> Iterator[Finding]:
     ledger = ledger_path(store)
     if not ledger.exists():
-        yield Damage("missing", ledger.name, "ledger of the patches")
+        yield Finding("missing", ledger.name, "ledger of the patches")
     else:
-        yield from (Damage("altered", ledger.name, "ledger of the patches", why) for why in ledger_problems(ledger))
+        yield from (Finding("altered", ledger.name, "ledger of the patches", why) for why in ledger_problems(ledger))
     listed: set[str] = set()
     try:
         manifest = read_manifest(store)
     except (StoreError, InputError) as error:
-        kind: Damaged = "altered" if (store / MANIFEST).exists() else "missing"
-        yield Damage(kind, MANIFEST, "manifest of the patches", error.problem)
+        kind: Kind = "altered" if (store / MANIFEST).exists() else "missing"
+        yield Finding(kind, MANIFEST, "manifest of the patches", error.problem)
         manifest = None
     for part in manifest["parts"] if manifest else ():
         for name, digest in sorted(part["objects"].items()):
             listed.add(name)
             if not (store / name).is_file():
-                yield Damage("missing", name, "patches")
+                yield Finding("missing", name, "patches")
             elif sha256_of(store / name) != digest:
-                yield Damage("altered", name, "patches")
+                yield Finding("altered", name, "patches")
     yield from _beside(store, listed, has_manifest=manifest is not None)
 
 
-def _beside(store: Path, listed: set[str], *, has_manifest: bool) -> Iterator[Damage]:
+def _beside(store: Path, listed: set[str], *, has_manifest: bool) -> Iterator[Finding]:
     """Surveys, pages, and what nobody lists."""
     sealed = not has_manifest or is_sealed((store / MANIFEST).read_bytes())
     for path in sorted(one for one in store.rglob("*") if one.is_file()):
@@ -83,18 +71,18 @@ def _beside(store: Path, listed: set[str], *, has_manifest: bool) -> Iterator[Da
         if DAMAGED in name or name.startswith(".") or path.name.startswith("ledger.sqlite"):
             continue
         if PARTIAL in name or (has_manifest and name.startswith("parts/") and name not in listed):
-            yield Damage("nobody's", name, "patches")
+            yield Finding("nobody's", name, "patches")
         elif name.startswith("survey/") and not is_whole_survey(path.read_bytes()):
-            yield Damage("altered", name, "survey")
+            yield Finding("altered", name, "survey")
         elif name in ("report.html", "report.md") and sealed and (why := page_problem(path.read_bytes())):
-            yield Damage("altered", name, "report of the patches", why)
+            yield Finding("altered", name, "report of the patches", why)
 
 
-def _checkpoint(folder: Path) -> Iterator[Damage]:
+def _checkpoint(folder: Path) -> Iterator[Finding]:
     path, of = folder / MODEL_ITEM, "checkpoint"
     if not path.exists():
         if (folder / WEIGHTS).exists():
-            yield Damage("missing", MODEL_ITEM, of)
+            yield Finding("missing", MODEL_ITEM, of)
         return
     try:
         item = open_json(path.read_bytes())
@@ -102,16 +90,16 @@ def _checkpoint(folder: Path) -> Iterator[Damage]:
             str(asset["href"]).removeprefix("./"): str(asset["file:checksum"]) for asset in item["assets"].values()
         }
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        yield Damage("altered", MODEL_ITEM, of, str(error))
+        yield Finding("altered", MODEL_ITEM, of, str(error))
         return
     damaged = False
     for name, digest in sorted(wanted.items()):
         found = f"1220{sha256_of(folder / name)}" if (folder / name).is_file() else ""
         if found != digest:
             damaged = True
-            yield Damage("altered" if found else "missing", name, of)
+            yield Finding("altered" if found else "missing", name, of)
     if not damaged and not is_sealed(path.read_bytes()) and not _is_item(folder, item):
-        yield Damage("altered", MODEL_ITEM, of, "it is not what the files beside it give")
+        yield Finding("altered", MODEL_ITEM, of, "it is not what the files beside it give")
 
 
 def _is_item(folder: Path, item: dict[str, Any]) -> bool:
@@ -122,11 +110,11 @@ def _is_item(folder: Path, item: dict[str, Any]) -> bool:
         return False
 
 
-def _saves(run: Path) -> Iterator[Damage]:
+def _saves(run: Path) -> Iterator[Finding]:
     for step in sorted(saves.steps(run)):
         folder = saves.folder_of(run, step)
         why = saves.what_is_wrong(folder)
         if why:
-            yield Damage("altered", f"run/{folder.name}", "save of the training", why)
+            yield Finding("altered", f"run/{folder.name}", "save of the training", why)
     for aside in sorted(run.glob(f"{saves.PREFIX}*{saves.ASIDE}")):
-        yield Damage("nobody's", f"run/{aside.name}", "save of the training", "what a killed training has left")
+        yield Finding("nobody's", f"run/{aside.name}", "save of the training", "what a killed training has left")
