@@ -24,8 +24,8 @@ from fault.damage import ALONE, KINDS, NO_SOURCE, Damage, build, damage, rows_of
 
 from regions import END
 from vsat.config import Region
-from vsat.stages.repair import repair
 from vsat.stages.findings import Finding
+from vsat.stages.repair import repair
 from vsat.stages.verify import verify
 
 WAYS = ("bit flip", "cut")
