@@ -359,10 +359,15 @@ class _Api:
         return self._session.request(method, f"{self.url}/{path}", json=body or {}, timeout=60).content
 
     def get(self, path: str) -> Any:
-        return json.loads(self.raw("GET", path))
+        return self._json("GET", path)
 
     def post(self, path: str, body: Any) -> Any:
-        return json.loads(self.raw("POST", path, body))
+        return self._json("POST", path, body)
+
+    def _json(self, method: str, path: str, body: Any = None) -> Any:
+        answer = self._session.request(method, f"{self.url}/{path}", json=body or {}, timeout=60)
+        assert answer.ok, f"{method} {path}: {answer.status_code} {answer.text[:500]}"
+        return answer.json()
 
     def plant(self, secret: str) -> None:
         """The control goes the ways that a leak would: an artifact that is packed twice, and a line of a log."""

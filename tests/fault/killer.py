@@ -12,17 +12,21 @@ import os
 import shutil
 import signal
 import sys
+import threading
 import time
 from collections.abc import Callable
 from functools import lru_cache
 from multiprocessing import forkserver
+from multiprocessing import process as process_module
 from multiprocessing.context import ForkServerContext
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
 NEVER = 0
 _CHANGES = {"os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.link", "os.symlink", "os.truncate", "vsat.ledger"}
 _WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
+_starting = threading.Lock()
 
 
 class Killer:
@@ -71,7 +75,7 @@ def run_killed(at: int, folder: Path, work: Callable[..., object], *args: object
     context = nursery(work.__module__)
     mine, theirs = context.Pipe(duplex=False)
     process = context.Process(target=_child, args=(at, folder, theirs, work, args))
-    process.start()
+    start(process)
     theirs.close()
     process.join()
     if process.exitcode == -signal.SIGKILL:
@@ -114,6 +118,13 @@ def kill_everywhere(
         compare(folder)
         shutil.rmtree(folder)
     return deaths
+
+
+def start(process: BaseProcess) -> None:
+    """Start it, and keep it from other threads: each start there would ask it for its end, which only one can be told."""
+    with _starting:
+        process.start()
+        process_module._children.discard(process)  # type: ignore[attr-defined]
 
 
 @lru_cache(maxsize=1)

@@ -92,7 +92,7 @@ class Run:
         self._said.unlink(missing_ok=True)
         self._begun = time.monotonic()
         self._process: BaseProcess = killer.nursery(vsat.__module__).Process(target=vsat, args=(words, folder))
-        self._process.start()
+        killer.start(self._process)
 
     def kill_after(self, seconds: float) -> None:
         """It is killed then, if it has not ended."""
