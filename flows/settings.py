@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from datetime import date
 from pathlib import Path
 from typing import Any, TypeVar, cast
+from urllib.parse import urlencode, urlsplit, urlunsplit
 from uuid import UUID
 
 import httpx
@@ -36,7 +37,7 @@ from pydantic import BaseModel
 from flows.clock import run_day
 from flows.events import tell_images
 from vsat.config import Region, load_region
-from vsat.errors import AccessError, DiskFull, ExitCode, InputError, VsatError, without_logins
+from vsat.errors import AccessError, DiskFull, ExitCode, InputError, VsatError
 from vsat.settings import Settings, find_region
 from vsat.stages.map_page import MAP
 from vsat.stages.pool import each
@@ -238,10 +239,12 @@ def tell_outcome(region: Region, verb: str, day: date, error: VsatError) -> Stat
 
 def map_of(region: Region) -> tuple[str, str]:
     """Link and text: the region in the viewer that VSAT_VIEWER_URL names, else the page beside its images."""
-    viewer = without_logins(os.environ.get("VSAT_VIEWER_URL", "").strip().rstrip("/")).replace("...@", "")
-    page = region.home / "images" / MAP
-    link = page.as_uri() if isinstance(page, Path) else str(page)
-    return (f"{viewer}/?region={region.name}" if viewer else link), f"map of {region.name}"
+    text, page = f"map of {region.name}", region.home / "images" / MAP
+    viewer = urlsplit(os.environ.get("VSAT_VIEWER_URL", "").strip())
+    if viewer.netloc:
+        host, path = viewer.netloc.rpartition("@")[2], viewer.path.rstrip("/") + "/"
+        return urlunsplit((viewer.scheme, host, path, urlencode({"region": region.name}), "")), text
+    return (page.as_uri() if isinstance(page, Path) else str(page)), text
 
 
 def run_name() -> str:

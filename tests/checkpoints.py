@@ -6,8 +6,8 @@ from pathlib import Path
 
 import torch
 
+from vsat.model import CALIBRATION
 from vsat.model.anydate import AnyDateConfig, new_model
-from vsat.model.checkpoint import CALIBRATION
 from vsat.model.rehearsal import Stretch
 
 

@@ -19,6 +19,7 @@ import zarr.storage
 from regions import END, START, tiny
 from vsat.config import Region, load_region
 from vsat.core.splits import SplitDesign
+from vsat.doctor import examine
 from vsat.errors import AccessError, StoreError
 from vsat.io import archive
 from vsat.io.cube import open_cube
@@ -237,3 +238,8 @@ def test_a_wrong_key_or_bucket_ends_a_night_in_words(
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "wrong")
     with pytest.raises(AccessError, match="refuses our credentials"):
         nightly(region_in(file, bucket), DAY)
+    told = {
+        one.name: one for one in examine([region_in(file, bucket)], tmp_path / "stack", datetime.now(UTC), patience_s=5)
+    }
+    for what in ("bucket", "nights"):
+        assert told[f"tiny: {what}"].level == "error" and "refuses our credentials" in told[f"tiny: {what}"].value

@@ -14,8 +14,8 @@ from transformers import GPT2Config, GPT2Model
 from vsat.core.fill import NONE, OBSERVED, PRIOR, Filled, fill
 from vsat.errors import InputError
 from vsat.hls import BANDS, FILL, SCALE
-from vsat.model import predict
-from vsat.model.checkpoint import CALIBRATION, WEIGHTS, Checkpoint, load_checkpoint
+from vsat.model import CALIBRATION, WEIGHTS, predict
+from vsat.model.checkpoint import Checkpoint, load_checkpoint
 from vsat.model.rehearsal import Stretch, views_of
 
 ARRAYS = [field.name for field in fields(Filled) if field.name != "spread"]

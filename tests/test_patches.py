@@ -21,6 +21,7 @@ from vsat.io.patches import (
     start_part,
     write_shard,
 )
+from vsat.io.sealed import sealed_json
 
 LAYOUT = PatchLayout(patches=11, looks=5, size_px=8, shard_patches=4)
 
@@ -241,6 +242,6 @@ def test_a_folder_without_a_manifest_is_no_store(store: tuple[Path, list[Patch]]
     (path / "patches.json").write_text("{")
     with pytest.raises(StoreError, match="manifest"):
         PatchStore(path)
-    (path / "patches.json").write_text('{"version": 99, "parts": []}')
+    (path / "patches.json").write_bytes(sealed_json({"version": 99, "parts": []}))
     with pytest.raises(StoreError, match="version 99"):
         PatchStore(path)

@@ -31,6 +31,7 @@ SECRETS = (
 )  # fmt: skip
 CONTROL = "CONTROL"  # written on purpose, to see that the search finds it
 OUT_OF_TIME_S = 1500.0
+BUSY = 503  # what Prefect answers while SQLite is locked
 FEW = 3  # kinds of servers: the suite's size
 LISTS = (
     "flows", "flow_runs", "task_runs", "flow_run_states", "logs", "artifacts", "artifacts/latest", "deployments", "work_pools",
@@ -258,7 +259,7 @@ def stack(world: World, kinds: Sequence[str], database: Mapping[str, str] | None
             hook.always(f"/{world.planted['NOTIFY_URL']}", status(500))  # a failure to notify is told somewhere, too
             api.plant(world.planted[CONTROL])
             _nights(api, files)
-            _until(lambda: hook.state.log, 60, "somebody is notified")
+            _until(lambda: hook.state.log, OUT_OF_TIME_S, "somebody is notified")
             world.run("doctor", "doctor", *names, "--folder", str(folder), "--json", **more)
             _answers(world, api, told["viewer"], files)
         finally:
@@ -365,7 +366,12 @@ class _Api:
         return self._json("POST", path, body)
 
     def _json(self, method: str, path: str, body: Any = None) -> Any:
-        answer = self._session.request(method, f"{self.url}/{path}", json=body or {}, timeout=60)
+        deadline = time.monotonic() + OUT_OF_TIME_S
+        while True:
+            answer = self._session.request(method, f"{self.url}/{path}", json=body or {}, timeout=60)
+            if answer.status_code != BUSY or time.monotonic() > deadline:
+                break
+            time.sleep(2)
         assert answer.ok, f"{method} {path}: {answer.status_code} {answer.text[:500]}"
         return answer.json()
 

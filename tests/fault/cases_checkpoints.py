@@ -12,17 +12,17 @@ from typing import Any
 
 import numpy as np
 import torch
-from fault.confined import Case, Place
+from fault.confined import Case, Place, resealed
 from safetensors.torch import load_file, save_file
 from transformers import GPT2Config, GPT2Model
 
+from vsat.model import CALIBRATION, CONFIG, WEIGHTS
 from vsat.model.anydate import AnyDateConfig, new_model
 from vsat.model.checkpoint import load_checkpoint
 from vsat.model.folders import take_gpt2
 from vsat.model.rehearsal import Stretch
 from vsat.stages.promotion import method_of, read_pointer
 
-WEIGHTS, CONFIG, CALIBRATION = "model.safetensors", "config.json", "calibration.json"
 SMALL = {"width": 16, "layers": 1, "heads": 2}
 
 Build = Callable[[Place], Path]
@@ -197,8 +197,8 @@ def pointer(content: Any) -> Build:
         if not (place.outside / "model").exists():
             shutil.copytree(made, place.outside / "model")
         made.rename(home / "models/2024-05-05")
-        text = content if isinstance(content, str) else json.dumps(content)
-        (home / "models/current.json").write_text(text.replace("{outside}", str(place.outside)))
+        text = (content if isinstance(content, str) else json.dumps(content)).replace("{outside}", str(place.outside))
+        (home / "models/current.json").write_bytes(resealed(text))
         return home
 
     return build

@@ -1,6 +1,7 @@
 """Patch stores that nobody means well with, for `vsat train --patches`, `vsat evaluate` and `vsat sample --out`."""
 
 import json
+import math
 import os
 import shutil
 import struct
@@ -10,10 +11,11 @@ from typing import Any
 
 import google_crc32c
 import numpy as np
-from fault.confined import Case, Place
+from fault.confined import Case, Place, resealed
 from stores import write_store
 
 from vsat.io.patch_reader import PatchStore
+from vsat.io.patches import MANIFEST
 from vsat.stages.sources import patch_source
 
 PART = "parts/0000.zarr"
@@ -57,18 +59,18 @@ def told(name: str, change: Callable[[Any], object]) -> Build:
     def rewritten(path: Path, place: Place) -> None:
         found = json.loads((path / name).read_text())
         made = change(found)
-        text = json.dumps(found if made is None else made)
-        (path / name).write_text(text.replace("{outside}", str(place.outside)))
+        text = json.dumps(found if made is None else made).replace("{outside}", str(place.outside))
+        (path / name).write_bytes(resealed(text) if name == MANIFEST else text.encode())
 
     return store(rewritten)
 
 
 def manifest(**changes: Any) -> Build:
-    return told("patches.json", lambda found: found.update(changes))
+    return told(MANIFEST, lambda found: found.update(changes))
 
 
 def listed(**changes: Any) -> Build:
-    return told("patches.json", lambda found: found["parts"][0].update(changes))
+    return told(MANIFEST, lambda found: found["parts"][0].update(changes))
 
 
 def layout(**changes: Any) -> Build:
@@ -161,13 +163,13 @@ def linked(name: str, target: str = "outside") -> Build:
 CASES: list[tuple[str, Build, Callable[[Path], object], str]] = [
     ("sound", store(), read, "fine"),
     # the manifest
-    ("manifest of no JSON", written("patches.json", "x"), read, "refused"),
-    ("manifest 100,000 deep", written("patches.json", "[" * 100_000), read, "refused"),
-    ("manifest that is a list", written("patches.json", "[]"), read, "refused"),
+    ("manifest of no JSON", written(MANIFEST, "x"), read, "refused"),
+    ("manifest 100,000 deep", written(MANIFEST, "[" * 100_000), read, "refused"),
+    ("manifest that is a list", written(MANIFEST, "[]"), read, "refused"),
     ("manifest of another version", manifest(version=99), read, "refused"),
     ("manifest of version 10**400", manifest(version=10**400), read, "refused"),
-    ("manifest of an infinite version", written("patches.json", '{"version": 1e999, "parts": []}'), read, "refused"),
-    ("manifest without parts", told("patches.json", lambda found: found.pop("parts") and None), read, "refused"),
+    ("manifest of an infinite version", told(MANIFEST, lambda _: {"version": math.inf, "parts": []}), read, "refused"),
+    ("manifest without parts", told(MANIFEST, lambda found: found.pop("parts") and None), read, "refused"),
     ("parts that are a map", manifest(parts={"a": 1}), read, "refused"),
     ("parts that are texts", manifest(parts=["a"]), read, "refused"),
     ("no parts", manifest(parts=[]), read, "refused"),
@@ -246,8 +248,8 @@ CASES: list[tuple[str, Build, Callable[[Path], object], str]] = [
     ("a shard that is a pipe", linked(SHARD, "fifo"), read, "refused"),
     ("a column from a pipe", linked(f"{PART}/day/c.0.0", "fifo"), read, "refused"),
     ("metadata from a pipe", linked(f"{PART}/zarr.json", "fifo"), read, "refused"),
-    ("a manifest that is a pipe", linked("patches.json", "fifo"), read, "refused"),
-    ("a manifest from a device", linked("patches.json", "/dev/zero"), read, "refused"),
+    ("a manifest that is a pipe", linked(MANIFEST, "fifo"), read, "refused"),
+    ("a manifest from a device", linked(MANIFEST, "/dev/zero"), read, "refused"),
     ("a part by a link", linked(PART), read, "refused"),
 ]  # fmt: skip
 HEAVY = {"300,000 parts"}

@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from vsat.errors import VsatError
+from vsat.io.sealed import KEY, sealed_json
 
 BUDGET_MB = 3000  # beyond which an allocation fails: a net, for what is to be seen is far below
 SECONDS = 120
@@ -82,6 +83,16 @@ class Outcome:
     def is_sound(self) -> bool:
         """Nothing crashed, and nothing outside was touched."""
         return self.said in ("fine", "refused") and not self.reached
+
+
+def resealed(text: str) -> bytes:
+    """A mapping with the checksum that belongs to it, as whoever means harm would write it; anything else as it is."""
+    with contextlib.suppress(ValueError, RecursionError):
+        told = json.loads(text)
+        if isinstance(told, dict):
+            told.pop(KEY, None)
+            return sealed_json(told)
+    return text.encode()
 
 
 @contextlib.contextmanager

@@ -180,11 +180,11 @@ def _receipts(region: Region) -> Sequence[Receipt]:
 
 def _watermark(region: Region, now: datetime) -> Finding:
     name = f"{region.name}: nights"
-    if not ledger_path(region.home).exists():
-        return Finding(name, "warning", "none yet", f"vsat nightly {region.name}, or wait for the schedule")
     try:
+        if not ledger_path(region.home).exists():
+            return Finding(name, "warning", "none yet", f"vsat nightly {region.name}, or wait for the schedule")
         day = up_to(region)
-    except StoreError as error:
+    except VsatError as error:
         return Finding(name, "error", error.problem, error.next_step)
     if day is None:
         return Finding(

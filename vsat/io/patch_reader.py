@@ -4,6 +4,7 @@ A patch is one chunk of each array: an index that is read once, one read of the 
 the caller's buffer. Axes: n patches, t looks, b bands, y, x.
 """
 
+import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -202,12 +203,12 @@ def _open_part(out: Path, number: int, first: int, patches: int) -> Part:
     try:
         if folder.resolve() != part_folder(out.resolve(), number):
             raise ValueError("it is a link")
-        attributes: Json = read_small(folder / "zarr.json")["attributes"]
+        attributes: Json = json.loads(read_small(folder / "zarr.json"))["attributes"]
         layout = PatchLayout(**attributes["layout"])
         _check_layout(layout, patches)
         columns = {name: _column(folder / name, dtype, axes, layout) for name, (dtype, axes, _) in COLUMNS.items()}
         _check_columns(columns, attributes, layout)
-    except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
         step = "draw the patches again, into another folder"
         raise StoreError(f"part {number} cannot be read: {error}", place=str(folder), next_step=step) from error
     return Part(number, first, layout, attributes, columns)
@@ -245,7 +246,7 @@ def _check_columns(columns: Mapping[str, NDArray[Any]], attributes: Json, layout
 
 def _column(folder: Path, dtype: str, axes: tuple[str, ...], layout: PatchLayout) -> NDArray[Any]:
     """An array of one chunk, checked."""
-    shape = tuple(read_small(folder / "zarr.json")["shape"])
+    shape = tuple(json.loads(read_small(folder / "zarr.json"))["shape"])
     wanted = {"patch": layout.patches, "look": layout.looks}
     for size, axis in zip(shape, axes, strict=True):
         if type(size) is not int or size != wanted.get(axis, size) or not 0 <= size <= MOST_PATCHES:

@@ -171,7 +171,7 @@ def read_manifest(out: Path) -> Json:
     """
     path = out / MANIFEST
     try:
-        found: Json = read_small(path)
+        found: Json = open_json(read_small(path))
         version = int(found["version"])
         if version <= VERSION:
             _check_parts(found["parts"])
@@ -179,7 +179,7 @@ def read_manifest(out: Path) -> Json:
         raise InputError(
             "there is no patch store", place=str(out), next_step="draw one: vsat sample REGION --out FOLDER"
         ) from None
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
         step = (
             "vsat repair REGION --patches FOLDER draws it again; or remove it and run vsat sample with the same options"
         )
@@ -192,21 +192,18 @@ def read_manifest(out: Path) -> Json:
     return found
 
 
-def read_small(path: Path) -> Any:
-    """What a JSON file of the store holds, its checksum checked where it has one.
+def read_small(path: Path) -> bytes:
+    """A small file of the store.
 
     Raises:
         FileNotFoundError: there is no such plain file.
-        ValueError: it is too large, or no JSON.
+        ValueError: it is too large.
     """
     if not path.is_file():
         raise FileNotFoundError(2, "no such file", str(path))
     if (size := path.stat().st_size) > _MOST_JSON:
         raise ValueError(f"{path.name} has {size:,} bytes, at most {_MOST_JSON:,} are read")
-    try:
-        return open_json(path.read_bytes())
-    except RecursionError as error:
-        raise ValueError(f"{path.name} is nested too deeply") from error
+    return path.read_bytes()
 
 
 def _check_parts(parts: Any) -> None:

@@ -11,7 +11,6 @@ from collections.abc import Mapping
 from typing import Any
 
 KEY = "sha256"
-_HEX = re.compile("[0-9a-f]{64}")
 _COMMENT = re.compile(rb"<!-- sha256 ([0-9a-f]{64}) of what stands above -->\n")
 
 
@@ -26,10 +25,10 @@ def sealed_json(value: Mapping[str, Any]) -> bytes:
 
 
 def open_json(content: bytes) -> dict[str, Any]:
-    """The mapping that `sealed_json` was given; of a file without a checksum, as older versions wrote, what it says.
+    """The mapping that `sealed_json` was given.
 
     Raises:
-        BrokenSealError: the bytes are not what was written.
+        BrokenSealError: the bytes are not what was written, or have no checksum.
         ValueError: they are no JSON mapping.
     """
     told = json.loads(content)
@@ -37,21 +36,10 @@ def open_json(content: bytes) -> dict[str, Any]:
         raise BrokenSealError("it is no mapping")
     wanted = told.pop(KEY, None)
     if wanted is None:
-        if _has_digest(told):
-            raise BrokenSealError("its checksum goes by another name")
-        return told
+        raise BrokenSealError("its checksum is missing")
     if wanted != _digest(_dumped(told)) or content != _dumped({**told, KEY: wanted}):
         raise BrokenSealError("it is not what was written")
     return told
-
-
-def is_sealed(content: bytes) -> bool:
-    """True if it is JSON with a checksum, right or wrong: what is written with it should have one, too."""
-    try:
-        told = json.loads(content)
-    except ValueError:
-        return True
-    return not isinstance(told, dict) or KEY in told or _has_digest(told)
 
 
 def sealed_page(text: str) -> bytes:
@@ -67,11 +55,6 @@ def page_problem(content: bytes) -> str:
     if found is None:
         return "its checksum is missing"
     return "" if found[1].decode() == _digest(body) else "it is not what was written"
-
-
-def _has_digest(told: Mapping[str, Any]) -> bool:
-    """True if there is a checksum, under whatever name; a receipt has another one besides."""
-    return any(isinstance(told[name], str) and _HEX.fullmatch(told[name]) for name in told if name != "signature")
 
 
 def _dumped(value: Mapping[str, Any]) -> bytes:

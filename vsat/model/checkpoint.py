@@ -20,14 +20,14 @@ from vsat.core.fill import PRIOR, Estimated, Filled, FilledDate, Look, Neighbour
 from vsat.core.looks import bridge_days
 from vsat.core.temporal import fill_temporal
 from vsat.hls import BANDS, SCALE
+from vsat.model import CALIBRATION, WEIGHTS
 from vsat.model.anydate import AnyDate
-from vsat.model.folders import WEIGHTS, folder_of, read_json, read_model, told
+from vsat.model.folders import folder_of, read_json, read_model, told
 from vsat.model.predict import Answer, Question, Read, answer_rows
 from vsat.model.rehearsal import Stretch, rehearse, scenes, stretch_of, views_of
 
-__all__ = ["CALIBRATION", "WEIGHTS", "Checkpoint", "load_checkpoint", "slots"]
+__all__ = ["Checkpoint", "load_checkpoint", "slots"]
 
-CALIBRATION = "calibration.json"
 LEAST_VALUES = 3  # that a spread can be told from
 
 Int16 = NDArray[np.int16]

@@ -18,10 +18,10 @@ from torch import Tensor
 from transformers import GPT2Model
 
 from vsat.errors import InputError
+from vsat.model import CONFIG, WEIGHTS
 from vsat.model.anydate import BACKBONES, AnyDate, AnyDateConfig, new_model
 from vsat.model.tokens import NUMBER_KINDS
 
-WEIGHTS, CONFIG = "model.safetensors", "config.json"
 NEXT_STEP = "name a folder that training has written, or a hub id; vsat train makes one"
 _NONE = "no any-date checkpoint: "
 _HUB_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,95}(/[A-Za-z0-9][A-Za-z0-9._-]{0,95})?")

@@ -9,10 +9,10 @@ from shapely.geometry import box, mapping
 
 from vsat.hls import BANDS, COMMON_NAMES, RESOLUTION_M, WAVELENGTH_UM
 from vsat.io.sealed import sealed_json
+from vsat.model import CALIBRATION, CONFIG, WEIGHTS
 from vsat.stages.card import CARD, CARD_JSON
 
 MODEL_ITEM = "item.json"
-WEIGHTS, CONFIG, CALIBRATION = "model.safetensors", "config.json", "calibration.json"
 STAC_VERSION = "1.1.0"
 SCHEMAS = "https://stac-extensions.github.io"
 EXTENSIONS = (f"{SCHEMAS}/mlm/v1.5.2/schema.json", f"{SCHEMAS}/file/v2.1.0/schema.json")

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING
 import vsat.model
 from vsat.errors import InputError
 from vsat.methods import ANYDATE, is_trained
+from vsat.model import CALIBRATION, WEIGHTS
 from vsat.settings import Settings
 
 if TYPE_CHECKING:
     from vsat.model.checkpoint import Checkpoint
 
 SHIPPED = Path(vsat.model.__file__).parent / "weights" / "anydate-tiny"
-WEIGHTS, CALIBRATION = "model.safetensors", "calibration.json"
 
 _loading = threading.Lock()
 _beside = [0]  # jobs side by side on this machine, where a cluster has told; 0 where the stage has made room itself

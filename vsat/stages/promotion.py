@@ -19,8 +19,8 @@ from vsat.io.scenes import ledger_path
 from vsat.io.sealed import open_json, sealed_json
 from vsat.io.trust import is_safe_id
 from vsat.methods import ANYDATE
+from vsat.model import WEIGHTS
 from vsat.objects import ObjectPath, StorePath
-from vsat.stages.models import WEIGHTS
 
 FOLDER, POINTER = "models", "current.json"
 KIND = "model-choice"

@@ -30,8 +30,9 @@ from vsat.io.durable import unwritten
 from vsat.io.ledger import lease
 from vsat.io.patch_reader import PatchStore
 from vsat.methods import ANYDATE
+from vsat.model import CALIBRATION
 from vsat.model.anydate import BACKBONES, SIZES, AnyDate, AnyDateConfig, new_model
-from vsat.model.checkpoint import CALIBRATION, load_checkpoint
+from vsat.model.checkpoint import load_checkpoint
 from vsat.model.dataset import PatchDataset, PatchSource
 from vsat.model.examples import CELLS, DESIGN, WHOLE, Examples, Mixed, collate
 from vsat.model.folders import take_gpt2

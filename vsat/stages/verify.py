@@ -24,7 +24,7 @@ from vsat.io.ledger_check import DAMAGED, ledger_problems
 from vsat.io.patches import MANIFEST
 from vsat.io.scenes import CUBE, NEXT, ledger_path, waiting_for
 from vsat.io.scenes import KIND as SCENE
-from vsat.io.sealed import is_sealed, open_json, page_problem
+from vsat.io.sealed import open_json, page_problem
 from vsat.io.stac import catalogue_files
 from vsat.io.stac_check import item_problems
 from vsat.objects import AT_ONCE, ObjectPath, StorePath
@@ -195,7 +195,7 @@ def _stored(home: StorePath, key: SceneKey) -> TileGrid | None:
 
 
 def _groups(region: Region, listed: Sequence[Receipt], scenes: Sequence[Receipt]) -> Iterator[Finding]:
-    """Groups that no receipt lists, as older versions made them: compared with what would be made now."""
+    """Groups whose receipt is lost, or taken away by repair: compared with what would be made now."""
     known = {one.key for one in listed}
     grids = {grid.tile: grid for grid in region.grids()}
     for tile, year in sorted({(key.tile, key.day.year) for key in (SceneKey.from_string(one.key) for one in scenes)}):
@@ -331,11 +331,8 @@ def _below(home: StorePath, folder: Path, found: Iterable[Finding]) -> Iterator[
 def _report(path: StorePath, name: str) -> Iterator[Finding]:
     if name.endswith(".json"):
         yield from _sealed(path, name, "report")
-    elif name.endswith(".md"):
-        twin = path.with_suffix(".json")
-        problem = page_problem(path.read_bytes())
-        if problem and (not twin.exists() or is_sealed(twin.read_bytes())):
-            yield Finding("altered", name, "report", problem)
+    elif name.endswith(".md") and (problem := page_problem(path.read_bytes())):
+        yield Finding("altered", name, "report", problem)
 
 
 def _sealed(path: StorePath, name: str, of: str) -> Iterator[Finding]:

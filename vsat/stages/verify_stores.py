@@ -2,17 +2,16 @@
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 from vsat.errors import InputError, StoreError
 from vsat.io.durable import PARTIAL, sha256_of
 from vsat.io.ledger_check import DAMAGED, ledger_problems
 from vsat.io.patches import MANIFEST, read_manifest
 from vsat.io.scenes import ledger_path
-from vsat.io.sealed import is_sealed, open_json, page_problem
-from vsat.model import saves
+from vsat.io.sealed import open_json, page_problem
+from vsat.model import WEIGHTS, saves
 from vsat.stages.findings import Finding, Kind
-from vsat.stages.model_item import MODEL_ITEM, WEIGHTS, model_item
+from vsat.stages.model_item import MODEL_ITEM
 from vsat.stages.survey import is_whole_survey
 
 
@@ -65,7 +64,6 @@ def _patches(store: Path) -> Iterator[Finding]:
 
 def _beside(store: Path, listed: set[str], *, has_manifest: bool) -> Iterator[Finding]:
     """Surveys, pages, and what nobody lists."""
-    sealed = not has_manifest or is_sealed((store / MANIFEST).read_bytes())
     for path in sorted(one for one in store.rglob("*") if one.is_file()):
         name = path.relative_to(store).as_posix()
         if DAMAGED in name or name.startswith(".") or path.name.startswith("ledger.sqlite"):
@@ -74,7 +72,7 @@ def _beside(store: Path, listed: set[str], *, has_manifest: bool) -> Iterator[Fi
             yield Finding("nobody's", name, "patches")
         elif name.startswith("survey/") and not is_whole_survey(path.read_bytes()):
             yield Finding("altered", name, "survey")
-        elif name in ("report.html", "report.md") and sealed and (why := page_problem(path.read_bytes())):
+        elif name in ("report.html", "report.md") and (why := page_problem(path.read_bytes())):
             yield Finding("altered", name, "report of the patches", why)
 
 
@@ -92,22 +90,10 @@ def _checkpoint(folder: Path) -> Iterator[Finding]:
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         yield Finding("altered", MODEL_ITEM, of, str(error))
         return
-    damaged = False
     for name, digest in sorted(wanted.items()):
         found = f"1220{sha256_of(folder / name)}" if (folder / name).is_file() else ""
         if found != digest:
-            damaged = True
             yield Finding("altered" if found else "missing", name, of)
-    if not damaged and not is_sealed(path.read_bytes()) and not _is_item(folder, item):
-        yield Finding("altered", MODEL_ITEM, of, "it is not what the files beside it give")
-
-
-def _is_item(folder: Path, item: dict[str, Any]) -> bool:
-    """True if an item without a checksum of its own is what would be written now."""
-    try:
-        return item == model_item(folder, str(item["id"]))
-    except (OSError, ValueError, KeyError, TypeError):
-        return False
 
 
 def _saves(run: Path) -> Iterator[Finding]:
