@@ -1,22 +1,19 @@
 """What is run with secrets in its environment, each phase in a folder of its own, which holds whatever was written."""
 
-import gzip
 import json
 import os
 import shutil
 import subprocess
 import sys
-import time
-from base64 import b64encode
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import object_store
 import postgres
 import requests
+from fault.canary_api import OUT_OF_TIME_S, Api, nights, until
 from fault.canary_proxy import NASA_LOGIN, USER, proxied
 from fault.canary_servers import LAST, regions_of, token_of
 from faulty import serving, status
@@ -30,8 +27,6 @@ SECRETS = (
     "NOTIFY_URL", "DASK_LOGIN", "API_LOGIN", "MISPLACED",
 )  # fmt: skip
 CONTROL = "CONTROL"  # written on purpose, to see that the search finds it
-OUT_OF_TIME_S = 1500.0
-BUSY = 503  # what Prefect answers while SQLite is locked
 FEW = 3  # kinds of servers: the suite's size
 LISTS = (
     "flows", "flow_runs", "task_runs", "flow_run_states", "logs", "artifacts", "artifacts/latest", "deployments", "work_pools",
@@ -254,12 +249,12 @@ def stack(world: World, kinds: Sequence[str], database: Mapping[str, str] | None
             world.run("up", "up", *names, *options, **more)
             world.expect("up", is_well=True)
             told = json.loads((folder / "up.json").read_text())
-            api = _Api(told["api"], world.planted["SERVER_PASSWORD"])
+            api = Api(told["api"], world.planted["SERVER_PASSWORD"])
             _notified(world, told["api"], f"json://{hook.netloc}/{world.planted['NOTIFY_URL']}", names)
             hook.always(f"/{world.planted['NOTIFY_URL']}", status(500))  # a failure to notify is told somewhere, too
             api.plant(world.planted[CONTROL])
-            _nights(api, files)
-            _until(lambda: hook.state.log, OUT_OF_TIME_S, "somebody is notified")
+            nights(api, files)
+            until(lambda: hook.state.log, OUT_OF_TIME_S, "somebody is notified")
             world.run("doctor", "doctor", *names, "--folder", str(folder), "--json", **more)
             _answers(world, api, told["viewer"], files)
         finally:
@@ -291,27 +286,7 @@ def _notified(world: World, api: str, url: str, files: Sequence[str]) -> None:
     world.expect("deploy", is_well=True)
 
 
-def _nights(api: "_Api", files: Mapping[str, Path]) -> None:
-    """A night and a backfill of every region, to their ends."""
-    request = {"start": "2023-05-01", "end": LAST, "policy": "replace"}
-    runs = {}
-    for name in files:
-        for flow, given in (("nightly", {"day": LAST}), ("backfill", {"request": request})):
-            deployment = api.get(f"deployments/name/{flow}/{name}")
-            body = {"parameters": {**deployment["parameters"], **given}}
-            runs[api.post(f"deployments/{deployment['id']}/create_flow_run", body)["id"]] = f"{flow} {name}"
-
-    def ended() -> bool:
-        found = api.post("flow_runs/filter", {"flow_runs": {"id": {"any_": list(runs)}}})
-        return all(run["state_type"] in ("COMPLETED", "FAILED", "CRASHED", "CANCELLED") for run in found)
-
-    _until(ended, OUT_OF_TIME_S, "the nights and backfills end")
-    found = api.post("flow_runs/filter", {"flow_runs": {"id": {"any_": list(runs)}}})
-    states = {runs[run["id"]]: run["state_type"] for run in found}
-    assert states["nightly good"] == "COMPLETED" and states["nightly refused"] == "FAILED", states
-
-
-def _answers(world: World, api: "_Api", viewer: str, files: Mapping[str, Path]) -> None:
+def _answers(world: World, api: Api, viewer: str, files: Mapping[str, Path]) -> None:
     """What server and viewer say to whoever asks, with and without the password."""
     for what in LISTS:
         world.keep(what, api.raw("POST", f"{what}/filter"))
@@ -344,50 +319,6 @@ def _answers(world: World, api: "_Api", viewer: str, files: Mapping[str, Path]) 
     for path in pages:
         world.keep(f"viewer{path}", requests.get(viewer + path, timeout=60).content)
         world.keep(f"strange{path}", requests.get(viewer + path, headers={"Host": "evil.test"}, timeout=60).content)
-
-
-class _Api:
-    """Prefect's API, with its password."""
-
-    def __init__(self, url: str, password: str) -> None:
-        self.url, self._session = url, requests.Session()
-        self._session.trust_env = False
-        self._session.auth = ("vsat", password)
-        token = self._session.get(f"{url}/csrf-token", params={"client": "test"}, timeout=30).json()["token"]
-        self._session.headers.update({"Prefect-Csrf-Client": "test", "Prefect-Csrf-Token": token})
-
-    def raw(self, method: str, path: str, body: Any = None) -> bytes:
-        return self._session.request(method, f"{self.url}/{path}", json=body or {}, timeout=60).content
-
-    def get(self, path: str) -> Any:
-        return self._json("GET", path)
-
-    def post(self, path: str, body: Any) -> Any:
-        return self._json("POST", path, body)
-
-    def _json(self, method: str, path: str, body: Any = None) -> Any:
-        deadline = time.monotonic() + OUT_OF_TIME_S
-        while True:
-            answer = self._session.request(method, f"{self.url}/{path}", json=body or {}, timeout=60)
-            if answer.status_code != BUSY or time.monotonic() > deadline:
-                break
-            time.sleep(2)
-        assert answer.ok, f"{method} {path}: {answer.status_code} {answer.text[:500]}"
-        return answer.json()
-
-    def plant(self, secret: str) -> None:
-        """The control goes the ways that a leak would: an artifact that is packed twice, and a line of a log."""
-        packed = b64encode(gzip.compress(f"x{secret}".encode())).decode()
-        self.post("artifacts/", {"key": "control", "type": "markdown", "data": packed, "description": "x" * 9000})
-        line = {"name": "control", "level": 20, "message": secret, "timestamp": "2026-01-01T00:00:00Z"}
-        self.post("logs/", [line])
-
-
-def _until(wanted: Callable[[], Any], seconds: float, what: str) -> None:
-    deadline = time.monotonic() + seconds
-    while not wanted():
-        assert time.monotonic() < deadline, f"not within {seconds:.0f} s: {what}"
-        time.sleep(1)
 
 
 @contextmanager
