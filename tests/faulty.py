@@ -70,6 +70,11 @@ class Handler(BaseHTTPRequestHandler):
         except (BrokenPipeError, ConnectionResetError):
             self.close_connection = True
 
+    def do_POST(self) -> None:
+        """As a GET, once what was sent is read."""
+        self.rfile.read(int(self.headers.get("Content-Length", "0")))
+        self.do_GET()
+
     def do_HEAD(self) -> None:
         """Only the length, for clients such as GDAL that ask first; never faulty, never logged."""
         body, headers = self._body(urlsplit(self.path).path)
