@@ -66,7 +66,7 @@ def deployments(
         deployment["name"] = wanted.name
         deployment["parameters"] = _placed(deployment["parameters"], str(region.absolute()), str(wanted.home))
         if gpu_pool and deployment["entrypoint"] in TRAINING:
-            deployment["work_pool"] = {"name": gpu_pool, "work_queue_name": "default"}
+            deployment["work_pool"] |= {"name": gpu_pool, "work_queue_name": "default"}
         if every_s and deployment["entrypoint"] == NIGHTLY:
             deployment["schedules"] = [{"interval": every_s, "slug": "nightly"}]
     return made
