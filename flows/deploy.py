@@ -5,6 +5,7 @@
 
 import argparse
 import copy
+import shlex
 import subprocess
 import sys
 import tempfile
@@ -64,6 +65,7 @@ def deployments(
     wanted = load_region(region)
     for deployment in made:
         deployment["name"] = wanted.name
+        deployment["work_pool"]["job_variables"] = {"command": shlex.join([sys.executable, "-m", "prefect.engine"])}
         deployment["parameters"] = _placed(deployment["parameters"], str(region.absolute()), str(wanted.home))
         if gpu_pool and deployment["entrypoint"] in TRAINING:
             deployment["work_pool"] |= {"name": gpu_pool, "work_queue_name": "default"}

@@ -200,7 +200,9 @@ def test_deployments_are_forms_of_dates_and_choices_and_one_run_at_a_time(up: Up
     for one in made.values():
         assert one["concurrency_limit"] == 1 or one["global_concurrency_limit"]["limit"] == 1
         assert one["concurrency_options"]["collision_strategy"] == "ENQUEUE"
-        assert one["job_variables"]["command"] == "python -m prefect.engine"  # else the environment goes to a file
+        assert (
+            one["job_variables"]["command"] == f"{sys.executable} -m prefect.engine"
+        )  # else the environment goes to a file
     home = load_region(up.region).home
     for name, one in made.items():
         given = one["parameters"]

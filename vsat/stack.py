@@ -267,8 +267,6 @@ def _environment(folder: Path, api: str, auth: str) -> dict[str, str]:
     return _without(os.environ, "PREFECT_", *_OF_DATABASE) | {
         MARK: str(folder),
         "DO_NOT_TRACK": "1",
-        # runs are begun by `python`, which is to be this one
-        "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)]),
         "PREFECT_API_AUTH_STRING": auth,
         "PREFECT_API_URL": api,
         "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30",

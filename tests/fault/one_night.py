@@ -16,8 +16,6 @@ from vsat.config import load_region
 from vsat.errors import ExitCode, VsatError
 from vsat.stages.nightly import nightly
 
-logging.getLogger("vsat").setLevel(logging.CRITICAL)  # the faults are many, and each would be a line
-
 
 @dataclass(frozen=True)
 class State:
@@ -31,10 +29,15 @@ class State:
 
 def night(file: Path, day: date) -> ExitCode:
     """Bring the region up to the day; the exit code that `vsat nightly` would end with."""
+    logger = logging.getLogger("vsat")
+    before = logger.level
+    logger.setLevel(logging.CRITICAL)  # the faults are many, and each would be a line
     try:
         return nightly(load_region(file), day).exit_code
     except VsatError as error:
         return error.exit_code
+    finally:
+        logger.setLevel(before)
 
 
 def nights(pipe: Connection) -> None:

@@ -3,6 +3,7 @@
 import os
 import resource
 import sys
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,6 @@ from vsat.stages import train as stage
 STEPS = 3
 SIZE, CALIBRATED_ON, PRIOR_PATCHES = (16, 2, 2), 1, 1000  # a model that trains in seconds, and comes by the same way
 WIDE = TrainOptions(optimizer="adamw", lr=1e-2, steps=4, batch=16, evaluate_every=2)
-STACKS = 24 << 20  # of the loader's threads, which want their room beside a batch's
 ROOM = 500_000_000  # bytes
 
 torch.set_num_threads(1)
@@ -80,9 +80,10 @@ def short_of_memory(out: Path, pipe: Any, short: bool) -> None:
             used = next(
                 line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmData")
             )
-            room = ROOM // 4 + STACKS
+            room = ROOM // 4 + (24 << 20)  # the latter for threads, and what is left in pieces
             resource.setrlimit(resource.RLIMIT_DATA, (int(used.split()[1]) * 1024 + room,) * 2)
 
+    threading.stack_size(1 << 20)  # the loader's threads want theirs beside a batch
     model = Wide(TinyConfig(width=16))
     model.load_state_dict(tiny_model().state_dict())
     result: TrainResult = train(model, Points(), Points(11, seed=1), WIDE, out, collate=collate, report=limit)
