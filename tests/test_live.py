@@ -6,8 +6,7 @@ import re
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -17,6 +16,7 @@ import psutil
 import pytest
 import requests
 from fault.canary import plant, search
+from killable import until
 
 from regions import tiny
 from vsat.config import load_region
@@ -105,15 +105,6 @@ def up(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Up]:
         process.wait(30)
 
 
-def until(wanted: Callable[[], Any], seconds: float, what: str) -> Any:
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        if found := wanted():
-            return found
-        time.sleep(1)
-    raise AssertionError(f"not within {seconds} s: {what}")
-
-
 def test_a_schedule_fires_and_a_backfill_started_from_its_deployment_finishes(up: Up) -> None:
     command = [sys.executable, "-m", "prefect", "--no-prompt", "deployment", "run", "backfill/tiny"]
     environment = dict(os.environ) | {
@@ -200,9 +191,8 @@ def test_deployments_are_forms_of_dates_and_choices_and_one_run_at_a_time(up: Up
     for one in made.values():
         assert one["concurrency_limit"] == 1 or one["global_concurrency_limit"]["limit"] == 1
         assert one["concurrency_options"]["collision_strategy"] == "ENQUEUE"
-        assert (
-            one["job_variables"]["command"] == f"{sys.executable} -m prefect.engine"
-        )  # else the environment goes to a file
+        command = one["job_variables"]["command"]  # without one the environment goes to a file
+        assert command == f"{sys.executable} -m prefect.engine"
     home = load_region(up.region).home
     for name, one in made.items():
         given = one["parameters"]

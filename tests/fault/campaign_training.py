@@ -44,9 +44,8 @@ CLOSE = 1e-4
 POISON = {"NaN": np.nan, "inf": np.inf, "-inf": -np.inf, "1e38": 1e38}
 OPTIMIZERS = ("adamw", "muon", "sophia")
 POISON_CASES = list(zip(POISON, (*OPTIMIZERS, "adamw"), strict=True))
-HELD_OUT_KINDS = [
-    kind for kind in POISON if kind != "1e38"
-]  # its loss is a number, if a large one: no step is taken by it
+# the loss of a held-out 1e38 is a number, if a large one, and no step is taken by it
+HELD_OUT_KINDS = [kind for kind in POISON if kind != "1e38"]
 SHORT_CASES: list[tuple[Where, str]] = list(zip(get_args(Where), SHORT, strict=True))
 DAMAGE = [("flipped", 4), ("flipped", 60), ("cut", 4), ("gone", 60)]  # patches of the train split, and of validation
 Row = dict[str, figures.Cell]

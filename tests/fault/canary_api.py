@@ -1,14 +1,14 @@
 """The server of a stack as its owner asks it: nights and backfills from their deployments, and what leaks are tried out on."""
 
 import gzip
-import time
 from base64 import b64encode
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import requests
 from fault.canary_servers import LAST
+from killable import until
 from requests.adapters import HTTPAdapter
 from urllib3.util.retry import Retry
 
@@ -72,10 +72,3 @@ def nights(api: Api, files: Mapping[str, Path]) -> None:
         until(lambda found=found: set(found().values()) <= ENDS, OUT_OF_TIME_S, "the nights and backfills end")
         states |= found()
     assert states["nightly good"] == "COMPLETED" and states["nightly refused"] == "FAILED", states
-
-
-def until(wanted: Callable[[], Any], seconds: float, what: str) -> None:
-    deadline = time.monotonic() + seconds
-    while not wanted():
-        assert time.monotonic() < deadline, f"not within {seconds:.0f} s: {what}"
-        time.sleep(1)

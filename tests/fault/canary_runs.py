@@ -13,10 +13,11 @@ from pathlib import Path
 import object_store
 import postgres
 import requests
-from fault.canary_api import OUT_OF_TIME_S, Api, nights, until
+from fault.canary_api import OUT_OF_TIME_S, Api, nights
 from fault.canary_proxy import NASA_LOGIN, USER, proxied
 from fault.canary_servers import LAST, regions_of, token_of
 from faulty import serving, status
+from killable import until
 
 from regions import TEXT, write_region
 

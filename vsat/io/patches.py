@@ -179,7 +179,7 @@ def read_manifest(out: Path) -> Json:
         raise InputError(
             "there is no patch store", place=str(out), next_step="draw one: vsat sample REGION --out FOLDER"
         ) from None
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
         step = (
             "vsat repair REGION --patches FOLDER draws it again; or remove it and run vsat sample with the same options"
         )

@@ -28,10 +28,13 @@ def open_json(content: bytes) -> dict[str, Any]:
     """The mapping that `sealed_json` was given.
 
     Raises:
-        BrokenSealError: the bytes are not what was written, or have no checksum.
+        BrokenSealError: the bytes are not what was written, have no checksum, or are nested too deeply to be read.
         ValueError: they are no JSON mapping.
     """
-    told = json.loads(content)
+    try:
+        told = json.loads(content)
+    except RecursionError as error:
+        raise BrokenSealError("it is nested too deeply") from error
     if not isinstance(told, dict):
         raise BrokenSealError("it is no mapping")
     wanted = told.pop(KEY, None)

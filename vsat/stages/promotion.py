@@ -74,7 +74,7 @@ def read_pointer(home: StorePath) -> Pointer:
         return found
     except FileNotFoundError:
         return Pointer()
-    except (ValueError, TypeError, KeyError, RecursionError) as error:
+    except (ValueError, TypeError, KeyError) as error:
         step = "move the file away, then name the checkpoint to use: vsat model promote"
         raise StoreError(f"it names no checkpoint: {error}", place=str(path), next_step=step) from error
 
