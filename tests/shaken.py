@@ -4,6 +4,8 @@ The head of a new model is zero: whatever it is asked, it says the classical est
 once all weights have been shaken.
 """
 
+from dataclasses import replace
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -63,7 +65,8 @@ def batch(seed: int = 0, *, patch_px: int = 1, sequences: int = 8, **options: in
     """Tokens of some squares of a cube, with a target, a truth and weights."""
     found = evidence_of(seed, **options)
     cells = cells_of(*found.count_yx.shape, patch_px)[:sequences]
-    tokens = gather_tokens(found, cells, SIX, np.arange(len(found.day_t), dtype=np.uint8) % 3)
+    found = replace(found, sensor_t=(np.arange(len(found.day_t)) % 3).astype(np.uint8))
+    tokens = gather_tokens(found, cells, SIX)
     made = {name: torch.from_numpy(np.array(array)) for name, array in tokens.items()}
     generator = torch.Generator().manual_seed(seed)
     made["target"] = torch.rand(made["base"].shape[:-1], generator=generator) < 0.6

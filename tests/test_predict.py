@@ -248,7 +248,7 @@ def test_the_nearest_looks_stay() -> None:
     assert (np.diff(some.day_t) > 0).all() and len(some.day_t) == 5
     assert np.abs(some.day_t[:, None] - DAY[:2]).min(axis=1).max() <= np.sort(gap)[4]
     at = np.searchsorted(day, some.day_t)
-    for name in ("first_t", "refl_tbyx", "clear_tyx", "rest_tbyx", "near_tbyx", "wide_tbyx", "near_tyx", "wide_tyx"):
+    for name in ("sensor_t", "refl_tbyx", "clear_tyx", "rest_tbyx", "near_tbyx", "wide_tbyx", "near_tyx", "wide_tyx"):
         np.testing.assert_array_equal(getattr(some, name), getattr(evidence, name)[at])
     assert nearest(evidence, 14) is evidence and replace(some).query_q is evidence.query_q
 

@@ -198,17 +198,19 @@ def test_beyond_the_window_s_edge_there_is_nothing() -> None:
     assert same(one, two)
 
 
-def test_sensors_are_those_of_a_day_s_first_look_or_unknown() -> None:
+def test_sensors_are_those_of_a_day_or_unknown() -> None:
     refl, clear, day = cube(6, repeats=True)
     clear[:] = True
     refl = np.where(refl == FILL, 1500, refl).astype(np.int16)
     sensor = np.array([0, 1, 255, 7] * 4, np.uint8)[: len(day)]
-    evidence = gather_evidence(refl, clear, day, np.array([day[1], day[1] + 1000], np.int32))
-    kinds = gather_tokens(evidence, np.array([[0]]), SIX, sensor)
-    wanted = np.minimum(sensor[np.unique(day, return_index=True)[1]], 2)
-    assert (kinds["look_shared"][0, :, 8:11].argmax(-1) == wanted).all()
-    assert kinds["query_shared"][0, :, 8:11].argmax(-1).tolist() == [1, 2]
-    none = gather_tokens(evidence, np.array([[0]]), SIX)
+    query = np.array([day[1], day[1] + 1000], np.int32)
+    evidence = gather_evidence(refl, clear, day, query, sensor_t=sensor)
+    kinds = gather_tokens(evidence, np.array([[0]]), SIX)
+    unique, first, count = np.unique(day, return_index=True, return_counts=True)
+    wanted = np.where(count > 1, 2, np.minimum(sensor[first], 2))
+    assert (kinds["look_shared"][0, :, 8:11].argmax(-1) == wanted).all() and (count > 1).any()
+    assert kinds["query_shared"][0, :, 8:11].argmax(-1).tolist() == [wanted[unique == day[1]][0], 2]
+    none = gather_tokens(gather_evidence(refl, clear, day, query), np.array([[0]]), SIX)
     assert (none["look_shared"][0, :, 8:11].argmax(-1) == 2).all()
 
 

@@ -43,9 +43,11 @@ class Fmask(IntFlag):
 
 
 def sensors_of(names: Iterable[object]) -> NDArray[np.uint8]:
-    """Index of each name in SENSORS, NO_SENSOR for another."""
-    index = [SENSORS.index(str(name)) if str(name) in SENSORS else NO_SENSOR for name in names]
-    return np.array(index, np.uint8)
+    """Index of each name in SENSORS; other names count on from there in their order, "" and the 250th have NO_SENSOR."""
+    named = [str(name) for name in names]
+    known = [*SENSORS, *sorted(set(named) - {*SENSORS, ""})][:NO_SENSOR]
+    index = {name: n for n, name in enumerate(known)}
+    return np.array([index.get(name, NO_SENSOR) for name in named], np.uint8)
 
 
 _TILE = r"(?P<tile>\d{2}[C-HJ-NP-X][A-HJ-NP-Z][A-HJ-NP-V])"

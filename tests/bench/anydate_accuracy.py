@@ -1,11 +1,12 @@
 """The any-date model beside classical methods on public cubes: mean absolute error, without the judge's calibration.
 
-    python tests/bench/anydate_accuracy.py --shared ../shared [--checkpoint FOLDER] [--folds 1] [--pixels 200]
+    python tests/bench/anydate_accuracy.py --shared ../shared [--checkpoint FOLDER] [--folds 1] [--pixels 200] [--blind]
 
 Prints a line per cube and protocol: the best of linear, harmonic and Whittaker (with scene regression where the date is
 partly seen), the best of the reference's plain forms of them (../shared/prototype/protocol.py), the blend, the model's base
 (the blend, kriged where the date is partly seen), and the model; MAE is the mean over bands. "A look repeats to" is what
-looks a few days apart differ by: near it, nothing more can be had of whole dates.
+looks a few days apart differ by: near it, nothing more can be had of whole dates. --blind does not tell the model which sensor
+looked when.
 """
 
 import argparse
@@ -47,8 +48,11 @@ def repeat(block: Block, within_days: int = 8) -> float:
     return float(np.mean(off)) / math.sqrt(2)
 
 
-def misses(block: Block, protocol: str, model: object, reference: object, count: int, pixels: int) -> dict[str, list]:
+def misses(
+    block: Block, protocol: str, model: object, reference: object, *, count: int, pixels: int, blind: bool
+) -> dict[str, list]:
     """Absolute errors (b, n) of each target date, by method."""
+    sensor_t = None if blind else block.sensor_t
     found: dict[str, list] = {}
     for fold in folds(block.clear_tyx, block.day_t, protocol, count=count, seed=5):
         context, days = fold.context_tyx, np.unique([target.day for target in fold.targets]).astype(np.int32)
@@ -61,7 +65,7 @@ def misses(block: Block, protocol: str, model: object, reference: object, count:
         chosen = np.random.default_rng(0).choice(wanted.size, min(pixels, wanted.size), replace=False)
         wanted.flat[chosen] = True
         slots = np.arange(given.shape[1])
-        said = answer(model, given, context, Question(block.day_t, days, slots, block.sensor_t), wanted_yx=wanted)
+        said = answer(model, given, context, Question(block.day_t, days, slots, sensor_t), wanted_yx=wanted)
         plain = {}
         if protocol == "dates":
             refl = np.where(context[:, None], block.refl_tbyx * SCALE, np.nan)
@@ -97,6 +101,7 @@ def main() -> None:
     parser.add_argument("--checkpoint", default=str(SHIPPED))
     parser.add_argument("--folds", type=int, default=1)
     parser.add_argument("--pixels", type=int, default=200, help="of a cube, at most")
+    parser.add_argument("--blind", action="store_true")
     given = parser.parse_args()
     shared = given.shared.parent if given.shared.name == "data" else given.shared
     cubes = sorted((shared / "data" / "cubes").glob("*[!s][!1].nc"))
@@ -121,7 +126,7 @@ def main() -> None:
         again = repeat(block)
         for name in ("dates", "masks"):
             start = time.monotonic()
-            found = misses(block, name, model, reference, given.folds, given.pixels)
+            found = misses(block, name, model, reference, count=given.folds, pixels=given.pixels, blind=given.blind)
             if not found:
                 continue
             mae = {key: float(np.nanmean(np.concatenate(parts, axis=1))) for key, parts in found.items()}

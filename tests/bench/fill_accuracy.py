@@ -20,7 +20,7 @@ import numpy as np
 
 from vsat.core.fill import fill
 from vsat.core.metrics import score
-from vsat.hls import FILL
+from vsat.hls import FILL, sensors_of
 from vsat.methods import BEST_CLASSICAL, CLASSICAL
 from vsat.model.checkpoint import load_checkpoint
 from vsat.stages.models import SHIPPED
@@ -99,7 +99,7 @@ def run(
 ) -> list[dict[str, object]]:
     """One row per peer and method."""
     dataset, refl, valid, time_t = protocol.load(shared / "data" / "cubes" / f"{cube}.nc")
-    bands = [str(band) for band in dataset.band.values]
+    known = {"bands": [str(band) for band in dataset.band.values], "sensor_t": sensors_of(dataset.sensor.values)}
     if options.thin and family == "date" and valid[0].size > 300:
         step = int(np.sqrt(valid[0].size / 260)) + 1
         refl, valid = refl[..., ::step, ::step], valid[:, ::step, ::step]
@@ -115,7 +115,7 @@ def run(
         for method in methods:
             begin = time.process_time()
             if method == "anydate":
-                done = load_checkpoint(options.checkpoint).fill(refl_i, context, day_t, day_t[when], bands=bands)
+                done = load_checkpoint(options.checkpoint).fill(refl_i, context, day_t, day_t[when], **known)
             else:
                 done = fill(refl_i, context, day_t, day_t[when], method=method)
             spent[method] = spent.get(method, 0.0) + time.process_time() - begin

@@ -20,8 +20,9 @@ from pathlib import Path
 import numpy as np
 
 from vsat.core.masks import clear
+from vsat.core.sensors import measure_offsets
 from vsat.core.temporal import fill_temporal
-from vsat.hls import BANDS, FILL, SCALE
+from vsat.hls import BANDS, FILL, SCALE, sensors_of
 from vsat.io.exchange import load_cube
 from vsat.model.prior import Prior
 
@@ -34,7 +35,7 @@ RANGE = (0.05, 0.95)
 LEAST_LOOKS, LEAST_PX, LEAST_PAIRS = 8, 8, 200
 HELD = 5 * 1.4826  # medians of the absolute residual
 
-Piece = tuple[np.ndarray, np.ndarray, np.ndarray]  # int16 (t, b, y, x), clear (t, y, x), days (t,)
+Piece = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]  # int16 (t, b, y, x), clear (t, y, x), days, sensors (t,)
 Row = dict[str, float]
 
 
@@ -75,7 +76,7 @@ def main() -> None:
 def patch(prior: Prior, index: int) -> Piece:
     """A patch as a piece."""
     one = prior.read(index)
-    return one.refl_tbyx, clear(one.fmask_tyx, one.refl_tbyx), one.day_t
+    return one.refl_tbyx, clear(one.fmask_tyx, one.refl_tbyx), one.day_t, one.sensor_t
 
 
 def pieces(path: Path) -> Iterator[Piece]:
@@ -83,7 +84,7 @@ def pieces(path: Path) -> Iterator[Piece]:
     cube = load_cube(path)
     refl, fmask = cube["reflectance"].values, cube["fmask"].values
     day = cube["time"].values.astype("datetime64[D]").astype(np.int32)
-    is_clear, (height, width) = clear(fmask, refl), fmask.shape[1:]
+    is_clear, (height, width), sensor = clear(fmask, refl), fmask.shape[1:], sensors_of(cube["sensor"].values)
     ends = np.linspace(day[0], day[-1] + 1, int(np.ceil((day[-1] - day[0]) / SPAN_DAYS)) + 1)
     for first, last in pairwise(ends):
         here = np.flatnonzero((day >= first) & (day < last))
@@ -93,10 +94,10 @@ def pieces(path: Path) -> Iterator[Piece]:
             for y in range(0, max(1, height - SIZE_PX + 1), SIZE_PX):
                 for x in range(0, max(1, width - SIZE_PX + 1), SIZE_PX):
                     part = (looks, ..., slice(y, y + SIZE_PX), slice(x, x + SIZE_PX))
-                    yield refl[part], is_clear[part], day[looks]
+                    yield refl[part], is_clear[part], day[looks], sensor[looks]
 
 
-def statistics(refl_tbyx: np.ndarray, clear_tyx: np.ndarray, day_t: np.ndarray) -> Row:
+def statistics(refl_tbyx: np.ndarray, clear_tyx: np.ndarray, day_t: np.ndarray, sensor_t: np.ndarray) -> Row:
     """All figures of one piece, by name; those that it is too small for are missing."""
     looks, pixels = len(day_t), clear_tyx[0].size
     if clear_tyx.any(axis=(1, 2)).sum() < LEAST_LOOKS:
@@ -113,6 +114,9 @@ def statistics(refl_tbyx: np.ndarray, clear_tyx: np.ndarray, day_t: np.ndarray) 
             found[f"level {q} % {band}"] = float(value)
     found |= autocorrelations(refl_btn, clear_tn, day_t)
     found |= correlations("levels", levels)
+    offset_kb = measure_offsets(refl_tbyx, clear_tyx, day_t, sensor_t).offset_kbyx.mean(axis=(2, 3))
+    if offset_kb.any():
+        found |= {f"sensors differ {band}": float(m) for band, m in zip(BANDS, np.ptp(offset_kb, axis=0), strict=True)}
     return found | residual_figures(refl_tbyx, clear_tyx, day_t)
 
 

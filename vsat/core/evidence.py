@@ -1,9 +1,11 @@
 """What the classical methods know about each pixel and day, gathered for a model to weigh.
 
 Of every look: how far it is from what the others say (its rest), for the pixel and its neighbourhood. Of every query: all
-temporal estimates, what the day's clear pixels add by kriging, and how far the looks are. No look of a query's own day is in its
-estimates, and a pixel's rest is made without that look, but for what robust weights and the season under the departures
-learned from it (see `fill_temporal`). Axes: t looks (one a day), q query days, m members, b bands, y, x.
+temporal estimates, what the day's clear pixels add by kriging, and how far the looks are. Looks are brought to the mean of the
+place's sensors first, and estimates of a day from there to the sensor that looked on it, cloud or not: which one that was is
+known ahead, and is all that is taken from a look that is hidden. No look of a query's own day is in its estimates, and a
+pixel's rest is made without that look, but for what robust weights and the season under the departures learned from it (see
+`fill_temporal`). Axes: t looks (one a day), q query days, m members, b bands, y, x.
 """
 
 from dataclasses import dataclass
@@ -14,8 +16,9 @@ from scipy.ndimage import uniform_filter
 
 from vsat.core.kriging import krige
 from vsat.core.looks import merge_days, neighbours
+from vsat.core.sensors import Kinds, measure_offsets, sensors_on
 from vsat.core.temporal import MEMBERS, fill_members
-from vsat.hls import FILL, SCALE
+from vsat.hls import FILL, NO_SENSOR, SCALE
 
 NEAR_PX, WIDE_PX = 5, 15  # sides of the squares that a neighbourhood's rest is averaged over
 LEAST_SCALE = 0.002  # reflectance
@@ -31,11 +34,11 @@ class Evidence:
 
     Attributes:
         day_t: days of the looks, one a day.
-        first_t: index of the first look of each day among those that came in.
-        refl_tbyx, clear_tyx: the looks.
+        sensor_t: which sensor looked, NO_SENSOR where that is unknown, or where two did.
+        refl_tbyx, clear_tyx: the looks, less the offset of their sensor.
         rest_tbyx: look minus blend of the others; near_tbyx, wide_tbyx: its mean over a square, near_tyx, wide_tyx: share
             of the square that is clear.
-        query_q: the days asked for, ascending.
+        query_q: the days asked for, ascending; sensor_q: the sensor that looked on them, as which the next three are.
         peers_mqbyx: the members of the blend; blend_qbyx: their blend; base_qbyx: with the day's clear pixels kriged, or
             the blend where there are none; error_qbyx: kriging's standard error, 0 where it was not used.
         day_near_qbyx, day_wide_qbyx, day_near_qyx, day_wide_qyx: rest of the day's clear pixels around, as for the looks.
@@ -45,7 +48,7 @@ class Evidence:
     """
 
     day_t: npt.NDArray[np.int64]
-    first_t: npt.NDArray[np.int64]
+    sensor_t: Kinds
     refl_tbyx: Float
     clear_tyx: Bools
     rest_tbyx: Float
@@ -54,6 +57,7 @@ class Evidence:
     near_tyx: Float
     wide_tyx: Float
     query_q: npt.NDArray[np.int64]
+    sensor_q: Kinds
     peers_mqbyx: Float
     blend_qbyx: Float
     base_qbyx: Float
@@ -74,6 +78,9 @@ def gather_evidence(
     clear_tyx: Bools,
     day_t: npt.NDArray[np.int32],
     query_q: npt.NDArray[np.int32],
+    *,
+    sensor_t: Kinds | None = None,
+    sensor_q: Kinds | None = None,
 ) -> Evidence:
     """All evidence on some days.
 
@@ -82,13 +89,18 @@ def gather_evidence(
         clear_tyx: bool, the context. At least one look.
         day_t: int32, days since 1970-01-01, ascending, repeats allowed: they are averaged.
         query_q: int32, ascending, without repeats.
+        sensor_t: uint8, index of hls.SENSORS or any other number; NO_SENSOR, or None for all: unknown.
+        sensor_q: likewise, of the days asked; None: what `sensor_t` says of them.
 
     Returns:
         See Evidence. Pixels without a clear look have zeros and count 0.
     """
     bands, height, width = refl_tbyx.shape[1:]
+    kind_t = np.full(len(day_t), NO_SENSOR, np.uint8) if sensor_t is None else sensor_t
+    kind_q = sensors_on(query_q, day_t, kind_t) if sensor_q is None else sensor_q
+    offsets = measure_offsets(refl_tbyx, clear_tyx, day_t, kind_t)
     looks = merge_days(
-        np.ascontiguousarray(refl_tbyx).reshape(len(day_t), bands, -1),
+        np.ascontiguousarray(offsets.taken_from(refl_tbyx, kind_t)).reshape(len(day_t), bands, -1),
         np.ascontiguousarray(clear_tyx).reshape(len(day_t), -1),
         np.asarray(day_t, np.int64),
     )
@@ -113,10 +125,16 @@ def gather_evidence(
         .astype(np.int16).reshape(-1, height, width)
         for at in (last_qn, next_qn)
     )  # fmt: skip
+    known_q1yx = (blend[at_q, :1] != FILL).astype(np.float32)
+
+    def seen(mean_qbyx: Float) -> Float:
+        """What the day's sensor would show."""
+        return np.asarray(mean_qbyx + offsets.of(kind_q, mean_qbyx) * known_q1yx)
+
     blank, none = np.zeros_like(rest[:1]), np.zeros_like(near_share[:1])
     return Evidence(
         looks.day_t,
-        looks.first_t,
+        sensors_on(looks.day_t, day_t, kind_t),
         np.where(clear[:, None], _float(refl), np.float32(0)),
         clear,
         rest,
@@ -125,9 +143,10 @@ def gather_evidence(
         near_share,
         wide_share,
         queries,
-        _float(peers[:, at_q]),
-        _float(blend[at_q]),
-        base_qbyx,
+        kind_q,
+        np.stack([seen(_float(one)) for one in peers[:, at_q]]),
+        seen(_float(blend[at_q])),
+        seen(base_qbyx),
         error_qbyx,
         np.concatenate([near, blank])[own_q],
         np.concatenate([wide, blank])[own_q],

@@ -28,17 +28,8 @@ Float = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True)
-class FilledDate:
-    """One date: reflectance, its spread, and where it came from.
-
-    Attributes:
-        refl_byx: float32 reflectance, NaN none; a clear look of the day itself unchanged.
-        sd_byx, p05_byx, p25_byx, p75_byx, p95_byx: float32; for a look of the day 0 and the value itself.
-        origin_yx: uint8, 0 seen that day, 1 a clear look within 16 days, 2 farther, 3 prior only (no look within
-            200 days or fewer than 3 looks), 255 no value.
-        age_lyx: int16 days since the last and until the next clear look, number of clear looks; -9999 missing.
-        source_yx: int32, index into t of the look seen or the nearest one, -1 none.
-    """
+class Estimated:
+    """Reflectance and its distribution on one date, float32 (b, y, x) each."""
 
     refl_byx: Float
     sd_byx: Float
@@ -46,6 +37,21 @@ class FilledDate:
     p25_byx: Float
     p75_byx: Float
     p95_byx: Float
+
+
+@dataclass(frozen=True)
+class FilledDate(Estimated):
+    """One date: reflectance, its spread, and where it came from.
+
+    A clear look of the day itself is there unchanged, with a deviation of 0 and the value itself as its quantiles; NaN is none.
+
+    Attributes:
+        origin_yx: uint8, 0 seen that day, 1 a clear look within 16 days, 2 farther, 3 prior only (no look within
+            200 days or fewer than 3 looks), 255 no value.
+        age_lyx: int16 days since the last and until the next clear look, number of clear looks; -9999 missing.
+        source_yx: int32, index into t of the look seen or the nearest one, -1 none.
+    """
+
     origin_yx: npt.NDArray[np.uint8]
     age_lyx: Int16
     source_yx: npt.NDArray[np.int32]
@@ -224,18 +230,6 @@ class Neighbours:
         return origin
 
 
-@dataclass(frozen=True)
-class Estimated:
-    """Reflectance and its distribution for one date, float32 (b, y, x) each: the first fields of FilledDate."""
-
-    refl_byx: Float
-    sd_byx: Float
-    p05_byx: Float
-    p25_byx: Float
-    p75_byx: Float
-    p95_byx: Float
-
-
 def dated(made: Estimated, near: Neighbours, look: Look | None) -> FilledDate:
     """The product of one date: what was seen that day passed through, and where every value comes from.
 
@@ -256,9 +250,7 @@ def dated(made: Estimated, near: Neighbours, look: Look | None) -> FilledDate:
         age[:2, seen] = 0
         age[2, seen] = np.maximum(near.count_yx[seen], 0) + 1
         source[seen] = look.source_yx[seen]
-    return FilledDate(
-        made.refl_byx, made.sd_byx, made.p05_byx, made.p25_byx, made.p75_byx, made.p95_byx, origin, age, source
-    )
+    return FilledDate(**vars(made), origin_yx=origin, age_lyx=age, source_yx=source)
 
 
 def _spread(

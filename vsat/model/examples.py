@@ -94,12 +94,12 @@ class Examples(Dataset[Example]):
         looks = looks[np.unique(day[looks], return_index=True)[1]]
         looks = np.sort(rng.choice(looks, min(self.queries, looks.size), replace=False))
         slot_b = self._bands(rng)
-        evidence = gather_evidence(refl[:, slot_b], context, day, day[looks])
+        sensor = None if self.drops and rng.random() < DROP_SENSOR else sample["sensor"].numpy()
+        evidence = gather_evidence(refl[:, slot_b], context, day, day[looks], sensor_t=sensor)
         cells = _cells(rng, target[looks], context, self.patch_px, self.cells)
         if not len(cells):
             return None
-        sensor = None if self.drops and rng.random() < DROP_SENSOR else sample["sensor"].numpy()
-        tokens = gather_tokens(evidence, cells, slot_b, sensor)
+        tokens = gather_tokens(evidence, cells, slot_b)
         flat, inside = np.maximum(cells, 0), cells >= 0
         asked = target[looks].reshape(len(looks), -1)[:, flat].transpose(1, 0, 2) & inside[:, None]
         true = truth[looks].reshape(len(looks), BANDS, -1)[..., flat].transpose(2, 0, 3, 1)

@@ -14,6 +14,8 @@ import torch
 from numpy.typing import NDArray
 
 from vsat.core.evidence import Evidence, gather_evidence
+from vsat.core.sensors import sensors_on
+from vsat.hls import NO_SENSOR
 from vsat.model.anydate import AnyDate
 from vsat.model.loss import moments, quantiles
 from vsat.model.tokens import gather_tokens
@@ -159,8 +161,11 @@ def _window(
         near = clear_tyx.any(axis=(1, 2))
     if not near.any():
         return out
-    evidence = gather_evidence(refl_tbyx[near], clear_tyx[near], day_t[near], query_q)
-    sensors = None if question.sensor_t is None else question.sensor_t[near]
+    sensor_t = np.full(len(day_t), NO_SENSOR, np.uint8) if question.sensor_t is None else question.sensor_t
+    evidence = gather_evidence(
+        refl_tbyx[near], clear_tyx[near], day_t[near], query_q,
+        sensor_t=sensor_t[near], sensor_q=sensors_on(query_q, day_t, sensor_t),
+    )  # fmt: skip
     tokens_of = nearest(evidence, MOST_LOOKS)
     side = model.config.patch_px
     cells = cells_of(height, width, side)
@@ -169,7 +174,7 @@ def _window(
     flat = out.reshape(*out.shape[:3], -1)
     for first in range(0, len(cells), SEQUENCES):
         part = cells[first : first + SEQUENCES]
-        values = _run(model, gather_tokens(tokens_of, part, slot_b, sensors), slot_b)  # (n, q, p, b, l + 1)
+        values = _run(model, gather_tokens(tokens_of, part, slot_b), slot_b)  # (n, q, p, b, l + 1)
         n, p = np.nonzero((part >= 0) & useful[np.maximum(part, 0)])
         flat[..., part[n, p]] = values[n, :, p].transpose(1, 3, 2, 0)
     return out
@@ -183,7 +188,7 @@ def nearest(evidence: Evidence, most: int) -> Evidence:
     keep = np.sort(np.argsort(far, kind="stable")[:most])
     names = (
         "day_t",
-        "first_t",
+        "sensor_t",
         "refl_tbyx",
         "clear_tyx",
         "rest_tbyx",

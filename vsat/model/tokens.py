@@ -109,16 +109,13 @@ def _squeezed(rest: np.ndarray, scale: np.ndarray) -> np.ndarray:
     return np.asarray(np.arcsinh(np.clip(rest / scale, -CLIP, CLIP)), np.float32)
 
 
-def gather_tokens(
-    evidence: Evidence, cell_np: np.ndarray, slot_b: np.ndarray, sensor_t: np.ndarray | None = None
-) -> dict[str, np.ndarray]:
+def gather_tokens(evidence: Evidence, cell_np: np.ndarray, slot_b: np.ndarray) -> dict[str, np.ndarray]:
     """The tokens of some squares of pixels.
 
     Args:
         evidence: of a window.
         cell_np: int64 (n, p), flat pixel indices y * width + x of each token's pixels; -1 where the window ends.
         slot_b: int64, the place of each of the evidence's bands among the six.
-        sensor_t: uint8, sensors of the looks that came in, 255 unknown.
 
     Returns:
         float32 `value` (n, t, p, 6), `look` (n, t, p, LOOK_FEATURES), `clear` bool (n, t, p), `look_shared` (n, t, ...),
@@ -129,7 +126,7 @@ def gather_tokens(
     n, p = cell_np.shape
     flat = np.maximum(cell_np, 0).ravel()
     inside = (cell_np >= 0)[:, None, :]
-    looks, queries = len(evidence.day_t), len(evidence.query_q)
+    queries = len(evidence.query_q)
 
     def picked(array: NDArray[Any]) -> NDArray[Any]:
         """(..., [b], y, x) to (n, leading axis, p, [b]), zero beyond the window's end."""
@@ -196,11 +193,6 @@ def gather_tokens(
         axis=-1,
         dtype=np.float32,
     )
-    sensor = np.full(looks, SENSOR_KINDS - 1)
-    if sensor_t is not None:
-        sensor = np.minimum(np.asarray(sensor_t, np.int64)[evidence.first_t], SENSOR_KINDS - 1)
-    of_day = {int(day): int(kind) for day, kind in zip(evidence.day_t, sensor, strict=True)}
-    asked = np.array([of_day.get(int(day), SENSOR_KINDS - 1) for day in evidence.query_q])
     seen_nt = clear.any(axis=-1)
     longest = max(1, int(seen_nt.sum(axis=1).max(initial=0)))
     pick_nt = np.argsort(~seen_nt, axis=1, kind="stable")[:, :longest]
@@ -209,11 +201,11 @@ def gather_tokens(
         "value": value[row_n1, pick_nt],
         "look": look[row_n1, pick_nt],
         "clear": clear[row_n1, pick_nt],
-        "look_shared": _shared(evidence.day_t, sensor)[pick_nt],
+        "look_shared": _shared(evidence.day_t, evidence.sensor_t)[pick_nt],
         "base": base,
         "scale": ruler,
         "query": query,
-        "query_shared": np.broadcast_to(_shared(evidence.query_q, asked), (n, queries, SHARED_FEATURES)),
+        "query_shared": np.broadcast_to(_shared(evidence.query_q, evidence.sensor_q), (n, queries, SHARED_FEATURES)),
         "day_t": (evidence.day_t - evidence.query_q[0]).astype(np.float32)[pick_nt],
         "day_q": np.broadcast_to((evidence.query_q - evidence.query_q[0]).astype(np.float32), (n, queries)),
         "has": np.broadcast_to(known_b, (n, BANDS)),
@@ -230,5 +222,5 @@ def only_asked(tokens: dict[str, np.ndarray], asked_nq: np.ndarray) -> dict[str,
 
 def _shared(day: np.ndarray, sensor: np.ndarray) -> np.ndarray:
     """What all pixels of a look have in common: season, sensor, and four places for where it is (unknown: zeros)."""
-    kind = np.eye(SENSOR_KINDS, dtype=np.float32)[sensor]
+    kind = np.eye(SENSOR_KINDS, dtype=np.float32)[np.minimum(sensor, SENSOR_KINDS - 1)]
     return np.concatenate([season_features(day), kind, np.zeros((len(day), 4), np.float32)], axis=-1)
