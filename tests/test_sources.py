@@ -51,7 +51,7 @@ def test_a_small_cube_is_one_block(tmp_path: Path) -> None:
     clear = np.isin(cube["fmask"].values, (0, 64)) & (cube["reflectance"].values != FILL).all(1)
     np.testing.assert_array_equal(block.clear_tyx, clear)
     np.testing.assert_array_equal(block.day_t, cube["time"].values.astype("datetime64[D]").astype(int))
-    assert block.sensor_t.tolist() == [0, 1, 255, 0]
+    assert block.sensor_t.tolist() == [0, 1, 2, 0]
     assert (block.x, block.y) == (3e5 - 15, 9e5 + 15)
 
 

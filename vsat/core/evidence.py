@@ -89,7 +89,7 @@ def gather_evidence(
         clear_tyx: bool, the context. At least one look.
         day_t: int32, days since 1970-01-01, ascending, repeats allowed: they are averaged.
         query_q: int32, ascending, without repeats.
-        sensor_t: uint8, index of hls.SENSORS or any other number; NO_SENSOR, or None for all: unknown.
+        sensor_t: uint8, see `hls.sensors_of`; None: none is known.
         sensor_q: likewise, of the days asked; None: what `sensor_t` says of them.
 
     Returns:

@@ -87,7 +87,7 @@ class Checkpoint:
             refl_tbyx, clear_tyx, day_t: see `core.fill.fill`.
             query_q: int32, in any order.
             bands: names of hls.BANDS along b.
-            sensor_t: uint8, index of hls.SENSORS, another number where unknown.
+            sensor_t: uint8, see `hls.sensors_of`.
             seed: of the looks that are hidden to calibrate.
         """
         views = views_of(refl_tbyx, clear_tyx, seed=seed)

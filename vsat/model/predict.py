@@ -54,7 +54,7 @@ class Question:
         day_t: int32, days of the looks since 1970-01-01, ascending, repeats allowed.
         query_q: int32, days asked for, ascending, without repeats.
         slot_b: which of the six bands each of b is.
-        sensor_t: uint8, index of hls.SENSORS, another number where unknown; None: none is known.
+        sensor_t: uint8, see `hls.sensors_of`; None: none is known.
     """
 
     day_t: NDArray[np.int32]

@@ -56,7 +56,7 @@ class Block:
         refl_tbyx: int16 x 1e-4, FILL none.
         clear_tyx: bool.
         day_t: int32, days since 1970-01-01, ascending, repeats allowed.
-        sensor_t: uint8, index into hls.SENSORS, 255 another.
+        sensor_t: uint8, see `hls.sensors_of`.
         stratum: in words, "" where there are no strata.
         x, y: upper-left corner in metres, or in whatever the cube counts in.
     """
