@@ -173,7 +173,7 @@ def test_a_sequence_holds_its_own_clear_looks_in_order(side: int) -> None:
         seen_tp = clear_tp[:, np.maximum(cell, 0)] & (cell >= 0)
         at = np.flatnonzero(seen_tp.any(axis=1))
         longest = max(longest, at.size)
-        assert (made["day_t"][n, : at.size] == evidence.day_t[at] - evidence.query_q[0]).all()
+        assert (made["day_t"][n, : at.size] == evidence.day_t[at] - evidence.day_t[0]).all()
         assert (made["clear"][n, : at.size] == seen_tp[at]).all() and not made["clear"][n, at.size :].any()
         assert (made["value"][n][~made["clear"][n]] == 0).all()
         own = evidence.refl_tbyx.reshape(-1, BANDS, 30)[at][:, :, np.maximum(cell, 0)].transpose(0, 2, 1)

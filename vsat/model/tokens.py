@@ -120,8 +120,9 @@ def gather_tokens(evidence: Evidence, cell_np: np.ndarray, slot_b: np.ndarray) -
     Returns:
         float32 `value` (n, t, p, 6), `look` (n, t, p, LOOK_FEATURES), `clear` bool (n, t, p), `look_shared` (n, t, ...),
         `base` (n, q, p, 6), `scale` (n, q, p, 6), `query` (n, q, p, QUERY_FEATURES), `query_shared` (n, q, ...), `day_t`
-        (n, t) and `day_q` (n, q) float32, `has` bool (n, 6): which bands there are. Along t come each sequence's own
-        looks of which a pixel is clear, as many as the longest sequence has; what follows a shorter one is not clear.
+        (n, t) and `day_q` (n, q) float32, counted from the first look, so that no query moves another; `has` bool (n, 6):
+        which bands there are. Along t come each sequence's own looks of which a pixel is clear, as many as the longest
+        sequence has; what follows a shorter one is not clear.
     """
     n, p = cell_np.shape
     flat = np.maximum(cell_np, 0).ravel()
@@ -206,8 +207,8 @@ def gather_tokens(evidence: Evidence, cell_np: np.ndarray, slot_b: np.ndarray) -
         "scale": ruler,
         "query": query,
         "query_shared": np.broadcast_to(_shared(evidence.query_q, evidence.sensor_q), (n, queries, SHARED_FEATURES)),
-        "day_t": (evidence.day_t - evidence.query_q[0]).astype(np.float32)[pick_nt],
-        "day_q": np.broadcast_to((evidence.query_q - evidence.query_q[0]).astype(np.float32), (n, queries)),
+        "day_t": (evidence.day_t - evidence.day_t[0]).astype(np.float32)[pick_nt],
+        "day_q": np.broadcast_to((evidence.query_q - evidence.day_t[0]).astype(np.float32), (n, queries)),
         "has": np.broadcast_to(known_b, (n, BANDS)),
     }
 
