@@ -43,7 +43,7 @@ class Fmask(IntFlag):
 
 
 def sensors_of(names: Iterable[object]) -> NDArray[np.uint8]:
-    """Index of each name in SENSORS; other names count on from there in their order, "" and the 250th have NO_SENSOR."""
+    """Index of each name in SENSORS; others count on in the order of their names; "", and what finds no number, is NO_SENSOR."""
     named = [str(name) for name in names]
     known = [*SENSORS, *sorted(set(named) - {*SENSORS, ""})][:NO_SENSOR]
     index = {name: n for n, name in enumerate(known)}

@@ -127,22 +127,12 @@ def _difference(refl_tbn: Int16, clear_tn: Bools, day_t: Days, other_t: Bools, m
         t, n = np.nonzero(known_tn[:, fitted])
         weight = 1.0 / known_tn[:, fitted].sum(axis=1)[t]
         for b in range(bands):
-            off, level = _off(refl_tbn[:, b], day_t, other_t, between_tnk, t, fitted[n])
+            off, level = _offs(refl_tbn, day_t, other_t, between_tnk, b, t, fitted[n])
             gain_b[b] = _gain(level - middle_b[b], off, weight, dates)
     median_bn = _medians(refl_tbn, day_t, other_t, between_tnk, gain_b, middle_b)
     place_b1 = np.median(median_bn[:, some], axis=1)[:, None]
     own = np.where(count_n > 0, median_bn - place_b1, 0) * (count_n / (count_n + FEW_LOOKS))
     return (own + place_b1 * (dates / (dates + FEW_DATES))).astype(np.float32), gain_b
-
-
-def _off(
-    refl_tn: Int16, day_t: Days, other_t: Bools, between_tnk: Int16, t: Days, n: Days
-) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-    """Differences of some looks of some pixels, and the mean of the look and the line that it is compared with."""
-    before, after = between_tnk[t, n, 0], between_tnk[t, n, 1]
-    share = (day_t[t] - day_t[before]) / np.maximum(day_t[after] - day_t[before], 1)
-    line = refl_tn[before, n] * (1 - share) + refl_tn[after, n] * share
-    return np.where(other_t[t], 1, -1) * (refl_tn[t, n] - line), (refl_tn[t, n] + line) / 2
 
 
 def _gain(x: npt.NDArray[np.float64], y: npt.NDArray[np.float64], weight: npt.NDArray[np.float64], dates: int) -> float:
@@ -188,6 +178,29 @@ def _between(clear_tn: Bools, day_t: Days, other_t: Bools, reach: int) -> Int16:
 
 
 @numba.njit(nogil=True, cache=True)
+def _off(
+    refl_tbn: Int16, day_t: Days, other_t: Bools, between_tnk: Int16, b: int, t: int, n: int
+) -> tuple[float, float]:
+    """How far `other_t` lies above the rest at a look, and the mean of the look and the line that it is compared with."""
+    before, after = between_tnk[t, n, 0], between_tnk[t, n, 1]
+    share = (day_t[t] - day_t[before]) / max(day_t[after] - day_t[before], 1)
+    line = refl_tbn[before, b, n] * (1 - share) + refl_tbn[after, b, n] * share
+    off = refl_tbn[t, b, n] - line if other_t[t] else line - refl_tbn[t, b, n]
+    return off, (refl_tbn[t, b, n] + line) / 2
+
+
+@numba.njit(nogil=True, cache=True)
+def _offs(
+    refl_tbn: Int16, day_t: Days, other_t: Bools, between_tnk: Int16, b: int, t: Days, n: Days
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """`_off` of some looks of some pixels."""
+    off, level = np.empty(t.size), np.empty(t.size)
+    for i in range(t.size):
+        off[i], level[i] = _off(refl_tbn, day_t, other_t, between_tnk, b, t[i], n[i])
+    return off, level
+
+
+@numba.njit(nogil=True, cache=True)
 def _medians(
     refl_tbn: Int16, day_t: Days, other_t: Bools, between_tnk: Int16, gain_b: Float, middle_b: Float
 ) -> npt.NDArray[np.float32]:
@@ -199,13 +212,10 @@ def _medians(
         for b in range(bands):
             found = 0
             for t in range(looks):
-                before, after = between_tnk[t, n, 0], between_tnk[t, n, 1]
-                if before < 0:
+                if between_tnk[t, n, 0] < 0:
                     continue
-                share = (day_t[t] - day_t[before]) / max(day_t[after] - day_t[before], 1)
-                line = refl_tbn[before, b, n] * (1 - share) + refl_tbn[after, b, n] * share
-                off = refl_tbn[t, b, n] - line if other_t[t] else line - refl_tbn[t, b, n]
-                values[found] = off - gain_b[b] * ((refl_tbn[t, b, n] + line) / 2 - middle_b[b])
+                off, level = _off(refl_tbn, day_t, other_t, between_tnk, b, t, n)
+                values[found] = off - gain_b[b] * (level - middle_b[b])
                 found += 1
             if found:
                 out[b, n] = np.median(values[:found])

@@ -14,8 +14,7 @@ import torch
 from numpy.typing import NDArray
 
 from vsat.core.evidence import Evidence, gather_evidence
-from vsat.core.sensors import sensors_on
-from vsat.hls import NO_SENSOR
+from vsat.core.sensors import Kinds, sensors_on
 from vsat.model.anydate import AnyDate
 from vsat.model.loss import moments, quantiles
 from vsat.model.tokens import gather_tokens
@@ -161,11 +160,10 @@ def _window(
         near = clear_tyx.any(axis=(1, 2))
     if not near.any():
         return out
-    sensor_t = np.full(len(day_t), NO_SENSOR, np.uint8) if question.sensor_t is None else question.sensor_t
-    evidence = gather_evidence(
-        refl_tbyx[near], clear_tyx[near], day_t[near], query_q,
-        sensor_t=sensor_t[near], sensor_q=sensors_on(query_q, day_t, sensor_t),
-    )  # fmt: skip
+    told: dict[str, Kinds] = {}
+    if question.sensor_t is not None:
+        told = {"sensor_t": question.sensor_t[near], "sensor_q": sensors_on(query_q, day_t, question.sensor_t)}
+    evidence = gather_evidence(refl_tbyx[near], clear_tyx[near], day_t[near], query_q, **told)
     tokens_of = nearest(evidence, MOST_LOOKS)
     side = model.config.patch_px
     cells = cells_of(height, width, side)
