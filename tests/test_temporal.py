@@ -97,6 +97,7 @@ def test_against_the_plain_twin(method: str) -> None:
                 plain = slow_whittaker(day[ok], values, query, span)
             case _:
                 plain = slow_harmonic(day[ok], values, query, (span[0] + span[1]) / 2)
+        plain = np.clip(plain, values.min(axis=0), values.max(axis=0))
         np.testing.assert_allclose(found[:, :, y, x], plain, atol=0.51)  # half a digital number: rounding only
 
 
@@ -226,12 +227,29 @@ def test_no_queries() -> None:
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_extrapolation_stays_sane(method: str) -> None:
-    refl, clear, day = series(8)
-    query = np.array([day[0] - 300, day[-1] + 300], np.int32)
-    found = fill_temporal(refl, clear, day, query, method=method).refl_qbyx
-    assert found.min() > -1500
-    assert found.max() < 5000
+@pytest.mark.parametrize("exclude", [None, 0, 20])
+def test_no_estimate_beyond_what_the_looks_span(method: str, exclude: int | None) -> None:
+    refl, clear, day = series(8, looks=14)
+    query = np.unique(np.concatenate([day, np.arange(day[0] - 300, day[-1] + 300, 23, dtype=np.int32)]))
+    found = fill_temporal(refl, clear, day, query, method=method, exclude_days=exclude).refl_qbyx
+    for q, when in enumerate(query):
+        seen = clear & (np.abs(day - when) > (-1 if exclude is None else exclude))[:, None, None]
+        shown = np.where(seen[:, None], refl.astype(float), np.nan)
+        has = seen.any(axis=0)
+        low, high = np.nanmin(shown[:, :, has], axis=0), np.nanmax(shown[:, :, has], axis=0)
+        assert (found[q][:, has] >= low).all()
+        assert (found[q][:, has] <= high).all()
+        assert (found[q][:, ~has] == FILL).all()
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_field_first_seen_in_steep_change_was_not_below_zero_before(method: str) -> None:
+    """Red of a field whose first four looks fall into one dry week: the slope must not go on backwards."""
+    day = np.array([105, 107, 112, 113], np.int32)
+    red = np.array([229, 295, 740, 876], np.int16)[:, None, None, None]
+    query = np.arange(40, 105, 5, dtype=np.int32)
+    found = fill_temporal(red, np.ones((4, 1, 1), bool), day, query, method=method).refl_qbyx
+    assert found.min() >= 229
 
 
 def test_the_blend_is_the_mean_its_weights_say() -> None:

@@ -114,6 +114,45 @@ def distances(
     return before_qn, after_qn, source_qn
 
 
+@numba.njit(nogil=True, cache=True)
+def _span(refl_tbn: Int16, clear_tn: Bools, day_t: Days, b: int, n: int, day: int, exclude: int) -> tuple[int, int]:
+    """Which of a pixel's looks more than `exclude` days from a day are the lowest and the highest in a band; -1 none."""
+    low, high = -1, -1
+    for t in range(day_t.size):
+        if clear_tn[t, n] and abs(day_t[t] - day) > exclude:
+            if low < 0 or refl_tbn[t, b, n] < refl_tbn[low, b, n]:
+                low = t
+            if high < 0 or refl_tbn[t, b, n] > refl_tbn[high, b, n]:
+                high = t
+    return low, high
+
+
+@numba.njit(nogil=True, cache=True)
+def hold_to_span(refl_tbn: Int16, clear_tn: Bools, day_t: Days, query_q: Days, exclude: int, out_qbn: Int16) -> None:
+    """Cut estimates to what the looks of each pixel and band span, those left out that a query does not see.
+
+    A slope that goes on where looks end, or a season fitted to few of them, ends there: no look ever showed more.
+    """
+    looks, bands, pixels = refl_tbn.shape
+    low_n, high_n = np.empty(pixels, np.int64), np.empty(pixels, np.int64)
+    for b in range(bands):
+        low_n[:], high_n[:] = -1, -1
+        for t in range(looks):
+            for n in range(pixels):
+                if clear_tn[t, n]:
+                    if low_n[n] < 0 or refl_tbn[t, b, n] < refl_tbn[low_n[n], b, n]:
+                        low_n[n] = t
+                    if high_n[n] < 0 or refl_tbn[t, b, n] > refl_tbn[high_n[n], b, n]:
+                        high_n[n] = t
+        for q in range(query_q.size):
+            for n in range(pixels):
+                low, high = low_n[n], high_n[n]
+                if low >= 0 and min(abs(day_t[low] - query_q[q]), abs(day_t[high] - query_q[q])) <= exclude:
+                    low, high = _span(refl_tbn, clear_tn, day_t, b, n, query_q[q], exclude)
+                if low >= 0:
+                    out_qbn[q, b, n] = min(max(out_qbn[q, b, n], refl_tbn[low, b, n]), refl_tbn[high, b, n])
+
+
 def bridge_days(last: Int16, following: Int16) -> npt.NDArray[np.float64]:
     """The gap of an estimate: a b / (a + b) for looks a days before and b after; the one there is; or infinite.
 

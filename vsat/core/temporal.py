@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from vsat.core.harmonic import seasonal
-from vsat.core.looks import KNOTS_DAYS, Days, Int16, Looks, bridge_days, distances, merge_days, neighbours
+from vsat.core.looks import KNOTS_DAYS, Days, Int16, Looks, bridge_days, distances, hold_to_span, merge_days, neighbours
 from vsat.core.whittaker import smooth
 from vsat.hls import FILL
 
@@ -164,6 +164,11 @@ def member(name: str, looks: Looks, query_q: Days, last_qn: Int16, next_qn: Int1
             _smooth(looks, looks.refl_tbn, query_q, TO_MEAN, exclude, out_qbn)
         case "harmonic":
             _season(looks, query_q, exclude, out_qbn)
+    return out_qbn if name in ("nearest", "linear") else _held(looks, query_q, exclude, out_qbn)
+
+
+def _held(looks: Looks, query_q: Days, exclude: int, out_qbn: Int16) -> Int16:
+    hold_to_span(looks.refl_tbn, looks.clear_tn, looks.day_t, query_q, exclude, out_qbn)
     return out_qbn
 
 
@@ -220,11 +225,12 @@ def _blend(
 def members(looks: Looks, query_q: Days, last_qn: Int16, next_qn: Int16, exclude: int) -> list[Int16]:
     """All MEMBERS on ascending queries, int16 (q, b, n) each; pixels without a look hold nonsense."""
     season_tbn, season_qbn = _both_seasons(looks, query_q, exclude)
+    departures_qbn = _departures(looks, query_q, exclude, season_tbn, season_qbn)
     return [
         member("linear", looks, query_q, last_qn, next_qn, exclude),
         member("whittaker", looks, query_q, last_qn, next_qn, exclude),
-        season_qbn,
-        _departures(looks, query_q, exclude, season_tbn, season_qbn),
+        _held(looks, query_q, exclude, season_qbn),
+        _held(looks, query_q, exclude, departures_qbn),
     ]
 
 
