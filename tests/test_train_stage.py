@@ -52,7 +52,24 @@ def test_a_checkpoint_from_the_prior_fills_and_has_a_card(tmp_path: Path) -> Non
     LocalValidator().item_validator().validate(item)
     assert extension_errors(item) == [] and item["id"] == "model"
     text = (out / CARD).read_text()
-    assert "synthetic records" in text and str(tmp_path) not in text
+    assert "synthetic records" in text and "no real cube" in text and str(tmp_path) not in text
+
+
+def test_the_card_tells_of_the_checkpoint_that_a_model_began_with(tmp_path: Path) -> None:
+    store, first = tmp_path / "store", tmp_path / "first"
+    write_store(store, (0,) * 16 + (1,) * 8)
+    train(TrainPlan(held_out=6, patches=(store,), prior=False, options=OPTIONS), first)
+    (begun,) = json.loads((first / CARD_JSON).read_text())["commands"]
+    tuned = TrainPlan(held_out=6, init=str(first), options=OPTIONS)
+    train(tuned, tmp_path / "tuned")
+    facts = json.loads((tmp_path / "tuned" / CARD_JSON).read_text())
+    assert facts["commands"][0] == begun and "--patches store" in begun and "--init first" in facts["commands"][1]
+    assert ["real patches of store" in line for line in facts["data"]] == [True, False]
+    text = (tmp_path / "tuned" / CARD).read_text()
+    assert all(f"    {command}" in text for command in facts["commands"]) and "no real cube" not in text
+    (first / CARD_JSON).unlink()
+    train(tuned, tmp_path / "again")
+    assert "what the checkpoint first was made from" in (tmp_path / "again" / CARD).read_text()
 
 
 def test_the_prior_is_one_part_all_kinds_of_gaps_and_three_of_whole_dates_elsewhere() -> None:

@@ -5,12 +5,15 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from vsat.errors import InputError
+from vsat.model.folders import folder_of, read_json
 from vsat.model.options import TrainResult
 
 if TYPE_CHECKING:
     from vsat.stages.train import TrainPlan, TrainReport
 
 CARD_JSON, CARD = "card.json", "README.md"
+SYNTHETIC = "- synthetic records, endless and seeded (`vsat.model.prior`)"
 
 TEXT = """---
 library_name: vsat
@@ -28,7 +31,7 @@ transformer over clear looks that predicts the residual over the best classical 
 ## Training
 {optimizer}, {steps} steps of {batch} patches (weights of step {best_step}), {seconds:.0f} s; seed {seed}:
 
-    {command}
+{commands}
 
 ## Measured when it was made
 Held-out loss {first} at first, {best} at best. 90 % intervals held {cover:.1%} of held-out values before they were stretched
@@ -45,35 +48,48 @@ Held-out loss {first} at first, {best} at best. 90 % intervals held {cover:.1%} 
 
 
 def write_card(folder: Path, plan: "TrainPlan", result: TrainResult, report: "TrainReport") -> None:
-    """README.md and card.json."""
-    data = [f"- real patches of {path.name}: train split; validation for early stopping" for path in plan.patches]
-    if plan.prior:
-        data.append("- synthetic records, endless and seeded (`vsat.model.prior`); no real cube")
-    if plan.init:
-        data.append(f"- begun with the checkpoint {Path(plan.init).name}")
+    """README.md and card.json; of a model that began with another they tell what that one was made from, too."""
+    data, commands = _of_card(plan.begun_with)
+    data += [f"- real patches of {path.name}: train split; validation for early stopping" for path in plan.patches]
+    data += [SYNTHETIC] if plan.prior else []
+    data, commands = list(dict.fromkeys(data)), [*commands, _command(plan)]
     losses = {"held_out": result.held_out, "train": result.losses}
     options = asdict(plan.options) | {"lr": plan.options.peak, "weight_decay": plan.options.decay}
     known = asdict(report) | {"out": Path(report.out).name}
-    facts = {"options": options, "report": known, "data": data, "size": plan.size, "losses": losses}
+    facts = {"options": options, "report": known, "data": data, "commands": commands, "size": plan.size}
+    facts["losses"] = losses
     (folder / CARD_JSON).write_text(json.dumps(facts, indent=1) + "\n", "utf-8")
     text = TEXT.format(
         name=Path(report.out).name,
         weights=f"{report.parameters / 1e6:.2f} million",
         backbone=plan.backbone,
         numbers=plan.numbers,
-        data="\n".join(data),
+        data="\n".join(data) + ("; no real cube" if data == [SYNTHETIC] else ""),
         optimizer=plan.options.optimizer,
         steps=report.steps,
         batch=plan.options.batch * plan.options.accumulate,
         best_step=report.best_step,
         seconds=report.seconds,
         seed=plan.options.seed,
-        command=_command(plan),
+        commands="\n".join(f"    {command}" for command in commands),
         first=f"{report.held_out_first:.4f}" if report.held_out_first is not None else "-",
         best=f"{report.held_out_best:.4f}" if report.held_out_best is not None else "-",
         cover=report.cover90,
     )
     (folder / CARD).write_text(text, "utf-8")
+
+
+def _of_card(source: str | Path | None) -> tuple[list[str], list[str]]:
+    """Data and commands of a checkpoint's card; of one without a card its name."""
+    if source is None:
+        return [], []
+    folder = folder_of(source, optional=(CARD_JSON,))
+    try:
+        facts = read_json(folder, CARD_JSON)
+    except InputError:
+        facts = {}
+    data, commands = ([str(line) for line in facts.get(name) or ()] for name in ("data", "commands"))
+    return data or [f"- what the checkpoint {Path(source).name} was made from"], commands
 
 
 def _command(plan: "TrainPlan") -> str:

@@ -88,6 +88,11 @@ class TrainPlan:
     held_out: int = 384
     options: TrainOptions = field(default_factory=TrainOptions)
 
+    @property
+    def begun_with(self) -> str | None:
+        """Where the checkpoint that it begins with is: a folder or a hub id."""
+        return str(SHIPPED) if self.init == ANYDATE else self.init
+
 
 @dataclass(frozen=True)
 class TrainReport:
@@ -195,9 +200,9 @@ def _trained(
 
 
 def _model(plan: TrainPlan) -> AnyDate:
-    if plan.init is not None:
-        source = SHIPPED if plan.init == ANYDATE else plan.init
-        return copy.deepcopy(load_checkpoint(source, device="cpu").model)  # the loaded one may be in use elsewhere
+    if plan.begun_with is not None:
+        loaded = load_checkpoint(plan.begun_with, device="cpu").model
+        return copy.deepcopy(loaded)  # it may be in use elsewhere
     for name, known in (("size", tuple(SIZES)), ("backbone", BACKBONES), ("numbers", NUMBER_KINDS)):
         if (chosen := getattr(plan, name)) not in known:
             raise InputError(f"no {name} {chosen!r}", place=f"--{name}", next_step=f"choose among {', '.join(known)}")
