@@ -10,9 +10,11 @@ from shaken import shaken
 from vsat.core.gaps import GapDesign
 from vsat.hls import FILL, SCALE
 from vsat.io.patches import Patch
+from vsat.model import examples as module
 from vsat.model.dataset import PatchDataset, Sample
 from vsat.model.examples import CROP_PX, DESIGN, SKIES, WHOLE, Example, Examples, Mixed, _under_other_skies, collate
 from vsat.model.prior import Air, Prior
+from vsat.model.tokens import SEASONS, SENSOR_KINDS
 
 COUNT, SIZE = 8, 6
 
@@ -78,7 +80,7 @@ def test_other_skies_are_over_the_ground_of_that_pixel_and_date() -> None:
     right = []
     for n in range(COUNT):
         sample = patches(design=WHOLE)[n]
-        nothing = replace(sample["air"], sensor_b=np.ones(6), **sizes)
+        nothing = replace(sample["air"], sensor_b=np.ones(6), sensor_dark_b=np.zeros(6), **sizes)
         looks, _, found = shown(sample | {"air": nothing}, np.random.default_rng(n))
         flat = np.random.default_rng(n).permutation(SIZE * SIZE).reshape(-1, 2)
         for q, t in enumerate(looks):
@@ -86,6 +88,20 @@ def test_other_skies_are_over_the_ground_of_that_pixel_and_date() -> None:
             off = np.abs(found[:, q, ..., 1:] - ground[..., None])
             right.append(off.max(axis=(0, 1, 2)) < 1e-5)
     assert np.mean(right) > 0.9
+
+
+@pytest.mark.parametrize(("untold", "unasked", "looks", "queries"), [(1, 0, 0, 0), (0, 1, 1, 0), (0, 0, 1, 1)])
+def test_sensors_may_be_unknown_of_all_or_of_the_dates_asked_for(
+    monkeypatch: pytest.MonkeyPatch, untold: float, unasked: float, looks: int, queries: int
+) -> None:
+    monkeypatch.setattr(module, "DROP_SENSOR", untold)
+    monkeypatch.setattr(module, "DROP_ASKED", unasked)
+    unknown = 2 * SEASONS + SENSOR_KINDS - 1
+    for drops in (True, False):
+        made = Examples(patches(), cells=4, drops=drops)
+        for one in (made[n] for n in range(COUNT)):
+            told = [bool((one[name][..., unknown] == 0).any()) for name in ("look_shared", "query_shared")]
+            assert told == ([bool(looks), bool(queries)] if drops else [True, True])
 
 
 def test_knowing_the_ground_changes_nothing_but_other_skies(synthetic: list[Example], bare: list[Example]) -> None:

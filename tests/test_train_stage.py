@@ -64,6 +64,8 @@ def test_the_card_tells_of_the_checkpoint_that_a_model_began_with(tmp_path: Path
     train(tuned, tmp_path / "tuned")
     facts = json.loads((tmp_path / "tuned" / CARD_JSON).read_text())
     assert facts["commands"][0] == begun and "--patches store" in begun and "--init first" in facts["commands"][1]
+    item = json.loads((tmp_path / "tuned" / "item.json").read_text())
+    assert item["properties"]["mlm:pretrained_source"] == "first" and item["properties"]["mlm:pretrained"]
     assert ["real patches of store" in line for line in facts["data"]] == [True, False]
     text = (tmp_path / "tuned" / CARD).read_text()
     assert all(f"    {command}" in text for command in facts["commands"]) and "no real cube" not in text

@@ -14,7 +14,8 @@ from torch.utils.data import Dataset
 
 from vsat.core.evidence import gather_evidence
 from vsat.core.gaps import GapDesign
-from vsat.hls import FILL, SCALE
+from vsat.core.sensors import Kinds
+from vsat.hls import FILL, NO_SENSOR, SCALE
 from vsat.model.dataset import PatchDataset, Sample
 from vsat.model.predict import cells_of
 from vsat.model.tokens import BANDS, OF_LOOKS, OF_QUERIES, gather_tokens, only_asked
@@ -25,7 +26,7 @@ QUERIES = 12  # dates of a patch that an epoch asks for
 SKIES = 4  # under which a synthetic date that is hidden whole is scored
 LEAST_BANDS = 1
 DROP_BANDS = 0.15  # share of examples that lack some bands
-DROP_SENSOR = 0.3
+DROP_SENSOR, DROP_ASKED = 0.2, 0.1  # of examples whose sensors are not told, or only not those of the dates asked for
 PLAIN_WEIGHT = 0.75  # 1 weighs errors as reflectance, 0 relative to what is typical of the pixel and band
 
 # What training hides: more at once than a fill ever lacks, for a context is what costs.
@@ -94,8 +95,8 @@ class Examples(Dataset[Example]):
         looks = looks[np.unique(day[looks], return_index=True)[1]]
         looks = np.sort(rng.choice(looks, min(self.queries, looks.size), replace=False))
         slot_b = self._bands(rng)
-        sensor = None if self.drops and rng.random() < DROP_SENSOR else sample["sensor"].numpy()
-        evidence = gather_evidence(refl[:, slot_b], context, day, day[looks], sensor_t=sensor)
+        sensor_t, sensor_q = self._sensors(rng, sample["sensor"].numpy(), looks.size)
+        evidence = gather_evidence(refl[:, slot_b], context, day, day[looks], sensor_t=sensor_t, sensor_q=sensor_q)
         cells = _cells(rng, target[looks], context, self.patch_px, self.cells)
         if not len(cells):
             return None
@@ -124,6 +125,13 @@ class Examples(Dataset[Example]):
             name: array[window] if isinstance(array, Tensor) and array.ndim >= 3 else array
             for name, array in sample.items()
         }
+
+    def _sensors(self, rng: np.random.Generator, sensor_t: Kinds, asked: int) -> tuple[Kinds | None, Kinds | None]:
+        """What `gather_evidence` is told of the sensors, of the looks and of the dates asked for."""
+        drawn = rng.random() if self.drops else 1.0
+        if drawn < DROP_SENSOR:
+            return None, None
+        return sensor_t, np.full(asked, NO_SENSOR, np.uint8) if drawn < DROP_SENSOR + DROP_ASKED else None
 
     def _bands(self, rng: np.random.Generator) -> np.ndarray:
         if not self.drops or rng.random() >= DROP_BANDS:

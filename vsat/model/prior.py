@@ -86,7 +86,7 @@ def _looks(rng: Rng, most: int) -> tuple[NDArray[np.int64], NDArray[np.uint8]]:
     span = int(log_uniform(rng, 150, 1500))
     start = int(rng.integers(5000, 20000))
     plan = [(0, 16), (0, 8), (1, 5), (1, 10)]
-    which = rng.choice(5, p=(0.18, 0.12, 0.15, 0.15, 0.4))
+    which = rng.choice(5, p=(0.14, 0.1, 0.1, 0.1, 0.56))
     chosen = plan if which == 4 else [plan[which]]
     if which == 4:
         chosen = [plan[rng.integers(2)], plan[2 + rng.integers(2)]]
@@ -153,7 +153,8 @@ class Air:
 
     Attributes:
         loud_b, answer_b, blue_b: noise, view-angle effect and haze of the bands, relative.
-        sensor_b: gain of one sensor; 2 minus it is the other's.
+        sensor_b, sensor_dark_b: gain of one sensor, and what it adds to a dark ground; the other's are 2 minus the one and
+            minus the other.
         view, orbit, band, haze: sizes of what a look has of its own: view angle, side it looks from, gain, haze.
         noise, own, uneven: of a pixel, absolute and relative; of smooth fields, relative.
         leak: share of the looks with cloud or shadow that the mask missed.
@@ -163,6 +164,7 @@ class Air:
     answer_b: NDArray[np.float64]
     blue_b: NDArray[np.float64]
     sensor_b: NDArray[np.float64]
+    sensor_dark_b: NDArray[np.float64]
     view: float
     orbit: float
     band: float
@@ -177,11 +179,13 @@ class Air:
         """That of a new record."""
         loud = float(np.exp(rng.normal(-0.3, 0.75)))  # some records are quiet, some are not
         loud_b = np.exp(rng.normal(0, 0.3, 6))
+        blue_b = np.array((1, 0.8, 0.62, 0.35, 0.2, 0.13)) * np.exp(rng.normal(0, 0.25, 6))
         return cls(
             loud_b,
             loud_b * (1 + rng.normal(0, 0.3, 6)),
-            np.array((1, 0.8, 0.62, 0.35, 0.2, 0.13)) * np.exp(rng.normal(0, 0.25, 6)),
-            1 + rng.normal(0, 0.01, 6),
+            blue_b,
+            1 + rng.normal(0, 1, 6) * rng.gamma(1.5, 0.012),
+            rng.normal(0, 1, 6) * blue_b * rng.gamma(1.2, 0.0015),
             view=rng.gamma(1.5, 0.016) * loud,
             orbit=rng.gamma(1.2, 0.008),  # two orbits look from two sides
             band=rng.gamma(1.5, 0.005) * loud,
@@ -204,7 +208,8 @@ class Air:
         """
         count, bands = len(sensor_t), len(self.loud_b)
         view = rng.standard_t(3.5, count) * self.view + np.where(rng.random(count) < 0.5, 1, -1) * self.orbit
-        gain = np.where(sensor_t[:, None] == 1, self.sensor_b, 2 - self.sensor_b) * (1 + view[:, None] * self.answer_b)
+        second = sensor_t[:, None] == 1
+        gain = np.where(second, self.sensor_b, 2 - self.sensor_b) * (1 + view[:, None] * self.answer_b)
         gain = gain + rng.standard_t(3, (count, bands)) * self.band * self.loud_b
         haze = rng.standard_t(3.5, count) * self.haze
         haze = np.where(haze < 0, 0.5 * haze, haze)  # less air than was corrected for is rarer than more
@@ -213,7 +218,8 @@ class Air:
             + (self.uneven * self.answer_b).astype(np.float32)[:, None] * smooth_tn[:, None]
         )
         air = haze.astype(np.float32)[:, None] * (1 + np.float32(0.4) * smooth_tn)
-        lit = ground_tbn * factor + self.blue_b.astype(np.float32)[:, None] * air[:, None]
+        dark = np.where(second, self.sensor_dark_b, -self.sensor_dark_b).astype(np.float32)[..., None]
+        lit = ground_tbn * factor + dark + self.blue_b.astype(np.float32)[:, None] * air[:, None]
         rough = rng.standard_normal(lit.shape, np.float32) * self.loud_b.astype(np.float32)[:, None]
         lit = lit + (np.float32(self.noise) + np.float32(self.own) * lit) * rough
         cloud = np.asarray(SPECTRA["cloud"], np.float32)[:, None]

@@ -219,7 +219,7 @@ def _varied(rng: Rng, name: str, count: int, spread: float) -> F64:
 
 def _near(rng: Rng, name: str, spread: float, within: float, count: int) -> F64:
     """Spectra of a cover in one scene: the scene differs from the book, its parcels a little from each other."""
-    level = np.exp(rng.normal(-0.25, within, (count, 1)))
+    level = np.exp(rng.normal(-0.3, within, (count, 1)))
     found = _varied(rng, name, 1, spread) * level * np.exp(rng.normal(0, 0.4 * within, (count, 6)))
     return np.asarray(np.minimum(found, BRIGHTEST))
 
@@ -287,7 +287,7 @@ def _pixels(
     deep = np.array((0.6, 0.7, 0.8, 0.9, 1.1, 1.2)) * np.where(water_k[label_n], 0.5, 1)[:, None]
     murk = np.exp(np.where(water_k[label_n], rng.gamma(1.2, 1.2), 1.0) * wet)
     thick = 1 + 0.25 * np.clip(green - 0.6, 0, 1)  # a closed canopy scatters more in the near infrared
-    shade = 1 - rng.uniform(0, 0.5) * np.clip(cover - 0.5, 0, 1) * 2  # what lies under a closed canopy is dark
+    shade = 1 - rng.uniform(0, 0.9) * np.clip(2.5 * cover - 0.75, 0, 1)  # what lies under a canopy is dark
     dry = np.clip(1 - cover - dead, 0, 1) * shade
     dead = np.asarray(dead * shade, np.float32)
     sun_t = 1 + rng.uniform(-0.12, 0.12) * np.cos(2 * np.pi * (day_t % YEAR - 172) / YEAR)

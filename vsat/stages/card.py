@@ -57,7 +57,7 @@ def write_card(folder: Path, plan: "TrainPlan", result: TrainResult, report: "Tr
     options = asdict(plan.options) | {"lr": plan.options.peak, "weight_decay": plan.options.decay}
     known = asdict(report) | {"out": Path(report.out).name}
     facts = {"options": options, "report": known, "data": data, "commands": commands, "size": plan.size}
-    facts["losses"] = losses
+    facts |= {"init": Path(plan.begun_with).name if plan.begun_with else None, "losses": losses}
     (folder / CARD_JSON).write_text(json.dumps(facts, indent=1) + "\n", "utf-8")
     text = TEXT.format(
         name=Path(report.out).name,
@@ -97,7 +97,11 @@ def _command(plan: "TrainPlan") -> str:
     options = plan.options
     words = ["vsat train", *(f"--patches {path.name}" for path in plan.patches)]
     words += ["--both" if plan.patches else "--prior"] if plan.prior else []
-    words += [f"--init {Path(plan.init).name}"] if plan.init else [f"--size {plan.size}", f"--backbone {plan.backbone}"]
+    words += (
+        [f"--init {Path(plan.begun_with).name}"]
+        if plan.begun_with
+        else [f"--size {plan.size}", f"--backbone {plan.backbone}"]
+    )
     words += [f"--optimizer {options.optimizer}", f"--lr {options.peak:g}", f"--steps {options.steps}"]
     words += [f"--batch {options.batch}", f"--accumulate {options.accumulate}", f"--seed {options.seed}", "--out MODEL"]
     return " ".join(words)

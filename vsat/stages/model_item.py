@@ -58,7 +58,6 @@ def model_item(folder: Path, name: str) -> dict[str, Any]:
         }
         for band in BANDS
     ]
-    begun = [line for line in card["data"] if "begun with" in line]
     return {
         "type": "Feature", "stac_version": STAC_VERSION, "stac_extensions": list(EXTENSIONS), "id": name,
         "geometry": json.loads(json.dumps(mapping(box(*WORLD)))), "bbox": list(WORLD),
@@ -71,7 +70,7 @@ def model_item(folder: Path, name: str) -> dict[str, Any]:
             "mlm:name": name, "mlm:architecture": f"set transformer ({config['backbone']})", "mlm:tasks": ["regression"],
             "mlm:framework": "PyTorch", "mlm:total_parameters": card["report"]["parameters"],
             "mlm:memory_size": (folder / WEIGHTS).stat().st_size,
-            "mlm:pretrained": bool(begun), "mlm:pretrained_source": begun[0].removeprefix("- ") if begun else None,
+            "mlm:pretrained": card["init"] is not None, "mlm:pretrained_source": card["init"],
             "mlm:accelerator": None, "mlm:accelerator_constrained": False,
             "mlm:hyperparameters": {key: value for key, value in card["options"].items() if value is not None},
             "mlm:input": [_input()], "mlm:output": [_output()],
