@@ -6,7 +6,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from pystac.validation.local_validator import LocalValidator
+from safetensors.torch import load_file
 from stac_schemas import extension_errors
 from stores import write_store
 from transformers import GPT2Config, GPT2Model
@@ -113,6 +115,25 @@ def test_patches_are_learned_from_and_a_store_without_validation_is_not(tmp_path
         train(TrainPlan(held_out=6, prior=False), tmp_path / "none")
     with pytest.raises(InputError, match="no size 'huge'"):
         train(TrainPlan(held_out=6, size="huge"), tmp_path / "none")
+
+
+def test_what_is_kept_of_the_given_weights_is_in_the_mean(tmp_path: Path) -> None:
+    def weights(name: str) -> dict[str, torch.Tensor]:
+        return load_file(tmp_path / name / "model.safetensors")
+
+    train(TrainPlan(held_out=6, options=OPTIONS), tmp_path / "given")
+    tuned = TrainPlan(held_out=6, init=str(tmp_path / "given"), options=replace(OPTIONS, seed=3))
+    train(tuned, tmp_path / "tuned")
+    train(replace(tuned, keep=0.25), tmp_path / "mean")
+    given, after, mean = weights("given"), weights("tuned"), weights("mean")
+    assert any((given[name] != after[name]).any() for name in given)
+    for name in given:
+        torch.testing.assert_close(mean[name], 0.25 * given[name] + 0.75 * after[name])
+    assert "--keep 0.25" in (tmp_path / "mean" / CARD).read_text()
+    with pytest.raises(InputError, match="1 of the given weights cannot be kept"):
+        train(replace(tuned, keep=1.0), tmp_path / "none")
+    with pytest.raises(InputError, match="of the given weights cannot be kept"):
+        train(TrainPlan(held_out=6, keep=0.5, options=OPTIONS), tmp_path / "none")
 
 
 def test_a_gpt2_gives_its_layers(tmp_path: Path) -> None:

@@ -100,6 +100,7 @@ def train(
     both: Annotated[bool, typer.Option("--both", help="synthetic records and the stores, in turn")] = False,
     size: Annotated[str, typer.Option(help="tiny, small, base or large")] = "tiny",
     init: Annotated[str | None, typer.Option(help="begin with this checkpoint: a folder, a hub id, or anydate")] = None,
+    keep: Annotated[float, typer.Option(help="share of its weights in the mean that is written")] = 0.0,
     optimizer: Annotated[str, typer.Option(help="sophia, adamw or muon")] = "sophia",
     lr: Annotated[
         float | None, typer.Option(help="peak learning rate; by default the optimiser's own, a sixth of it with --init")
@@ -145,6 +146,7 @@ def train(
         patches=stores,
         size=size,
         init=init,
+        keep=keep,
         backbone=backbone,
         gpt2=gpt2,
         numbers=numbers,

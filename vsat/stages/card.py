@@ -34,7 +34,7 @@ transformer over clear looks that predicts the residual over the best classical 
 {commands}
 
 ## Measured when it was made
-Held-out loss {first} at first, {best} at best. 90 % intervals held {cover:.1%} of held-out values before they were stretched
+Held-out loss {first} at first, at best {best}. 90 % intervals held {cover:.1%} of held-out values before they were stretched
 (`calibration.json`). Where a cube is filled, they are stretched again by what its own hidden looks show.
 `vsat evaluate CUBE --methods anydate:{name}` compares it with every classical method on your place.
 
@@ -73,7 +73,8 @@ def write_card(folder: Path, plan: "TrainPlan", result: TrainResult, report: "Tr
         seed=plan.options.seed,
         commands="\n".join(f"    {command}" for command in commands),
         first=f"{report.held_out_first:.4f}" if report.held_out_first is not None else "-",
-        best=f"{report.held_out_best:.4f}" if report.held_out_best is not None else "-",
+        best=(f"{report.held_out_best:.4f}" if report.held_out_best is not None else "-")
+        + (", before the mean with the given weights" if plan.keep else ""),
         cover=report.cover90,
     )
     (folder / CARD).write_text(text, "utf-8")
@@ -103,5 +104,6 @@ def _command(plan: "TrainPlan") -> str:
         else [f"--size {plan.size}", f"--backbone {plan.backbone}"]
     )
     words += [f"--optimizer {options.optimizer}", f"--lr {options.peak:g}", f"--steps {options.steps}"]
+    words += [f"--keep {plan.keep:g}"] if plan.keep else []
     words += [f"--batch {options.batch}", f"--accumulate {options.accumulate}", f"--seed {options.seed}", "--out MODEL"]
     return " ".join(words)

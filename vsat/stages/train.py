@@ -70,6 +70,7 @@ class TrainPlan:
         patches: folders of patch stores to learn from.
         size: of anydate.SIZES; with `init` that of the checkpoint.
         init: a checkpoint's folder or hub id to begin with, "anydate" the one that comes along; None for random weights.
+        keep: share of the weights it begins with in the mean that is written (Wortsman et al. 2022, WiSE-FT).
         backbone, numbers, evidence, scene: see AnyDateConfig.
         gpt2: a GPT2Model's folder or hub id, whose layers a gpt2 backbone begins with.
         held_out: patches that decide when to stop; intervals are stretched on some of them.
@@ -80,6 +81,7 @@ class TrainPlan:
     patches: tuple[Path, ...] = ()
     size: str = "tiny"
     init: str | None = None
+    keep: float = 0.0
     backbone: str = "llama"
     gpt2: str | None = None
     numbers: str = "asinh"
@@ -189,7 +191,12 @@ def _trained(
     progress: Progress | None, *, first: bool,
 ) -> TrainReport:  # fmt: skip
     options = replace(plan.options, evaluate_first=plan.init is not None)  # given weights stay where none are better
+    given = {name: weights.clone() for name, weights in model.state_dict().items()}
     result = train_model(model, learn, held_out, options, out / "run", collate=collate, report=progress)
+    if plan.keep:
+        model.load_state_dict(
+            {name: weights.lerp(given[name], plan.keep) for name, weights in model.state_dict().items()}
+        )
     found, unread = _rehearsed(model, sources, plan.options.seed, min(CALIBRATED_ON, plan.held_out))
     stretch = stretch_of(found, np.arange(6), Stretch.none())
     lost = (*result.left_out, *{**learn.unreadable, **held_out.unreadable, **unread}.values())
@@ -200,6 +207,9 @@ def _trained(
 
 
 def _model(plan: TrainPlan) -> AnyDate:
+    if not 0 <= plan.keep < 1 or (plan.keep and plan.init is None):
+        step = "give a share below 1, and a checkpoint to begin with (--init)"
+        raise InputError(f"{plan.keep:g} of the given weights cannot be kept", place="--keep", next_step=step)
     if plan.begun_with is not None:
         loaded = load_checkpoint(plan.begun_with, device="cpu").model
         return copy.deepcopy(loaded)  # it may be in use elsewhere
