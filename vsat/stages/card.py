@@ -56,8 +56,15 @@ def write_card(folder: Path, plan: "TrainPlan", result: TrainResult, report: "Tr
     losses = {"held_out": result.held_out, "train": result.losses}
     options = asdict(plan.options) | {"lr": plan.options.peak, "weight_decay": plan.options.decay}
     known = asdict(report) | {"out": Path(report.out).name}
-    facts = {"options": options, "report": known, "data": data, "commands": commands, "size": plan.size}
-    facts |= {"init": Path(plan.begun_with).name if plan.begun_with else None, "losses": losses}
+    facts = {
+        "options": options,
+        "report": known,
+        "data": data,
+        "commands": commands,
+        "init": Path(plan.begun_with).name if plan.begun_with else None,
+        "size": plan.size,
+        "losses": losses,
+    }
     (folder / CARD_JSON).write_text(json.dumps(facts, indent=1) + "\n", "utf-8")
     text = TEXT.format(
         name=Path(report.out).name,
