@@ -80,13 +80,14 @@ def errors(tmp_path_factory: pytest.TempPathFactory) -> tuple[float, list[float]
 
     def model_error(model: AnyDate) -> float:
         model.train(mode=False)
-        said = answer(model, record.refl_tbyx, context, Question(record.day_t, held, np.arange(6)))
+        question = Question(patch.day_t, held, np.arange(6), patch.sensor_t)  # which sensor looks is known of any date
+        said = answer(model, patch.refl_tbyx, seen & kept[:, None, None], question)
         return error(said.quantile_qlbyx[:, 2])
 
     found = [model_error(model)]
     out: Path = tmp_path_factory.mktemp("trap")
     for steps in (20, 60):
-        options = TrainOptions(optimizer="adamw", lr=3e-3, steps=steps, batch=6, save_every=200, evaluate_every=200)
+        options = TrainOptions(optimizer="adamw", steps=steps, batch=6, save_every=200, evaluate_every=200)
         train(model, place_set, None, options, out / str(steps), collate=collate)
         found.append(model_error(model))
     return error(floor_qbyx * SCALE), found
