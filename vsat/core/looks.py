@@ -133,17 +133,11 @@ def hold_to_span(refl_tbn: Int16, clear_tn: Bools, day_t: Days, query_q: Days, e
 
     A slope that goes on where looks end, or a season fitted to few of them, ends there: no look ever showed more.
     """
-    looks, bands, pixels = refl_tbn.shape
+    bands, pixels = refl_tbn.shape[1:]
     low_n, high_n = np.empty(pixels, np.int64), np.empty(pixels, np.int64)
     for b in range(bands):
-        low_n[:], high_n[:] = -1, -1
-        for t in range(looks):
-            for n in range(pixels):
-                if clear_tn[t, n]:
-                    if low_n[n] < 0 or refl_tbn[t, b, n] < refl_tbn[low_n[n], b, n]:
-                        low_n[n] = t
-                    if high_n[n] < 0 or refl_tbn[t, b, n] > refl_tbn[high_n[n], b, n]:
-                        high_n[n] = t
+        for n in range(pixels):
+            low_n[n], high_n[n] = _span(refl_tbn, clear_tn, day_t, b, n, 0, -1)
         for q in range(query_q.size):
             for n in range(pixels):
                 low, high = low_n[n], high_n[n]

@@ -191,12 +191,11 @@ def _trained(
     progress: Progress | None, *, first: bool,
 ) -> TrainReport:  # fmt: skip
     options = replace(plan.options, evaluate_first=plan.init is not None)  # given weights stay where none are better
-    given = {name: weights.clone() for name, weights in model.state_dict().items()}
+    given = copy.deepcopy(model.state_dict()) if plan.keep else {}
     result = train_model(model, learn, held_out, options, out / "run", collate=collate, report=progress)
     if plan.keep:
-        model.load_state_dict(
-            {name: weights.lerp(given[name], plan.keep) for name, weights in model.state_dict().items()}
-        )
+        trained = model.state_dict()  # perhaps on a GPU by now
+        model.load_state_dict({name: one.lerp(given[name].to(one.device), plan.keep) for name, one in trained.items()})
     found, unread = _rehearsed(model, sources, plan.options.seed, min(CALIBRATED_ON, plan.held_out))
     stretch = stretch_of(found, np.arange(6), Stretch.none())
     lost = (*result.left_out, *{**learn.unreadable, **held_out.unreadable, **unread}.values())
