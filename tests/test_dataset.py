@@ -23,6 +23,7 @@ class Source:
 
     count: int = 23
     bad: tuple[int, ...] = ()
+    px: int = 8
 
     def __len__(self) -> int:
         return self.count
@@ -35,8 +36,9 @@ class Source:
             raise StoreError(f"patch {index} cannot be read", place="here", next_step="draw again")
         rng = np.random.default_rng(index)
         looks = int(rng.integers(6, 13))
-        cloud = rng.random((looks, 8, 8)) < rng.random((looks, 1, 1))
-        refl = rng.integers(0, 4000, (looks, 6, 8, 8)).astype(np.int16)
+        shape = (looks, self.px, self.px)
+        cloud = rng.random(shape) < rng.random((looks, 1, 1))
+        refl = rng.integers(0, 4000, (looks, 6, *shape[1:])).astype(np.int16)
         day = np.sort(rng.choice(np.arange(19000, 19200), looks, replace=False)).astype(np.int32)
         return Patch(refl, np.where(cloud, 2, 0).astype(np.uint8), day, rng.integers(0, 2, looks).astype(np.uint8))
 
@@ -82,6 +84,11 @@ def test_symmetries_move_pixels_and_masks_together() -> None:
         else:
             raise AssertionError("not one of the eight symmetries")
     assert moved > 10
+
+
+def test_patches_of_one_pixel_turn_too() -> None:
+    made = PatchDataset(Source(px=1), np.arange(23))
+    assert all(made[n]["refl"].shape[1:] == (6, 1, 1) for n in range(23))
 
 
 def test_a_patch_that_cannot_be_read_is_named_once_counted_and_replaced(caplog: pytest.LogCaptureFixture) -> None:

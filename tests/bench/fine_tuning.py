@@ -15,11 +15,14 @@ import logging
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import numpy as np
 import numpy.typing as npt
+from stores import write_patches
 
 from vsat.config import Region, load_region
 from vsat.core.protocols import check_fold, folds
@@ -29,7 +32,7 @@ from vsat.core.synthetic import Landscape
 from vsat.hls import sensors_of
 from vsat.io.archive import write_synthetic
 from vsat.io.exchange import load_cube
-from vsat.io.patches import Patch, PatchLayout, finish_store, start_part, write_shard
+from vsat.io.patches import Patch
 from vsat.model.checkpoint import load_checkpoint
 from vsat.model.options import TrainOptions
 from vsat.stages.demo import FIRE, SEED
@@ -98,7 +101,7 @@ def demo_place(work: Path, draws: int) -> Place:
 def flanders_place(path: Path, work: Path, draws: int, phase: int) -> Place:
     """A cube of 32 x 32 px, split by block and date."""
     store = work / f"flanders-patches-{phase}"
-    write_patches(path, store, phase)
+    cut_patches(path, store, phase)
     block = _cut(cube_source(path).blocks[0], np.s_[:, COLUMNS[TEST]])
     return Place("flanders-2018", store, lambda fills: _kept_folds(block, fills, draws, phase))
 
@@ -113,30 +116,10 @@ def of_split(day_t: Ints, split: int, phase: int) -> npt.NDArray[np.bool_]:
     return np.asarray(away & (since < LEARN_DAYS if split == TRAIN else since >= LEARN_DAYS + AWAY_DAYS))
 
 
-def write_patches(cube: Path, out: Path, phase: int) -> None:
+def cut_patches(cube: Path, out: Path, phase: int) -> None:
     """A store of train and validation patches of the cube, as `vsat sample` writes them."""
     made = [(split, *one) for split in (TRAIN, VALIDATION) for one in _patches(cube, split, phase)]
-    looks = [len(patch.day_t) for _, _, _, patch in made]
-    layout = PatchLayout(len(made), max(looks), PATCH_PX)
-    day_nt, sensor_nt = np.full((len(made), layout.looks), -1), np.full((len(made), layout.looks), 255)
-    for n, (_, _, _, patch) in enumerate(made):
-        day_nt[n, : looks[n]], sensor_nt[n, : looks[n]] = patch.day_t, patch.sensor_t
-    zero, x, y = np.zeros(len(made)), *np.array([one[1:3] for one in made]).T
-    columns = {
-        "count": np.array(looks), "day": day_nt, "sensor": sensor_nt, "scene": np.where(day_nt < 0, -1, 0),
-        "split": np.array([one[0] for one in made]), "stratum": zero, "tile": zero, "x": x, "y": y, "lon": zero,
-        "lat": zero, "features": zero[:, None],
-    }  # fmt: skip
-    about = {
-        "tiles": [{"region": cube.stem, "tile": "31UES", "epsg": 32631}],
-        "scenes": [cube.stem],
-        "features": ["none"],
-    }
-    objects = dict(start_part(out, 0, layout, columns, about))
-    for number in range(layout.shards):
-        objects |= dict(write_shard(out, 0, layout, number, [made[n][3] for n in layout.patches_of(number)]))
-    told = {"options": {"split": asdict(SplitDesign())}, "strata": {"names": [], "edges": []}}
-    finish_store(out, [{"patches": len(made), "objects": objects}], told)
+    write_patches(out, [one[3] for one in made], [one[0] for one in made], [one[1:3] for one in made])
 
 
 def tuned(place: Place, given: argparse.Namespace, out: Path) -> TrainReport:

@@ -170,7 +170,8 @@ def _dated(patch: Any, name: str) -> Any:
 def _turned(array: NDArray[Any], turn: int) -> torch.Tensor:
     """One of the eight symmetries of a square, on the last two axes."""
     turned = np.rot90(array, turn % 4, axes=(-2, -1))
-    return torch.from_numpy(np.ascontiguousarray(turned[..., ::-1] if turn >= 4 else turned))
+    # a copy, for a patch of one pixel counts as contiguous with its strides below zero, which torch refuses
+    return torch.from_numpy((turned[..., ::-1] if turn >= 4 else turned).copy())
 
 
 class PatchSampler(Sampler[int]):
