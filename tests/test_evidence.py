@@ -5,7 +5,7 @@ from dataclasses import fields
 import numpy as np
 import pytest
 
-from vsat.core.evidence import FAR_DAYS, LEAST_SCALE, NEAR_PX, WIDE_PX, Evidence, gather_evidence
+from vsat.core.evidence import COURSE_DAYS, FAR_DAYS, LEAST_SCALE, NEAR_PX, WIDE_PX, Evidence, gather_evidence
 from vsat.core.kriging import LEAST_CLEAR, krige
 from vsat.core.looks import KNOTS_DAYS
 from vsat.core.temporal import MEMBERS, fill_members, fill_temporal
@@ -238,7 +238,11 @@ def test_base_is_the_blend_unless_the_day_has_clear_pixels(found: Evidence) -> N
             if day[7] == when:
                 never[ALONE] = True
             base = np.where(never, FILL, blend[q]).astype(np.int16)
-            alike = np.concatenate([base, *(np.where(never, FILL, peers[m, q]).astype(np.int16) for m in index)])
+            around = np.array([when + days for days in COURSE_DAYS], np.int32)
+            rest = (np.delete(one, t, axis=0) for one in (refl, clear, day))  # without the day's own look
+            course = fill_temporal(*rest, around, method="linear").refl_qbyx
+            here = [base, *(np.where(never, FILL, peers[m, q]).astype(np.int16) for m in index)]
+            alike = np.concatenate([*here, *np.where(course == FILL, base, course)])
             done = krige(base, alike, refl[t], clear[t])
             np.testing.assert_array_equal(found.base_qbyx[q], np.nan_to_num(done.refl_byx))
             np.testing.assert_array_equal(found.error_qbyx[q], np.nan_to_num(done.error_byx))

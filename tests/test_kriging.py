@@ -55,7 +55,7 @@ def plain_krige(base: np.ndarray, alike: np.ndarray, look: np.ndarray, clear: np
     at = np.flatnonzero(clear)
     flat, rest = base.reshape(bands, -1).T * SCALE, (look.astype(float) - base).reshape(bands, -1).T[at] * SCALE
     features = alike.reshape(len(alike), -1).T * SCALE
-    features = features / (features[at].std(axis=0) + kriging.FLOOR)
+    features = features / (features[at].std(axis=0) + kriging.FLOOR) / np.sqrt(len(alike))
     low, high = np.quantile(flat[at], (0.01, 0.99), axis=0)
     terms = np.column_stack([np.ones(len(flat)), np.clip(flat, low, high) - flat[at].mean(axis=0)])
     level = np.zeros((bands + 1, bands))

@@ -4,9 +4,9 @@
 
 Prints a line per cube and protocol: the best of linear, harmonic and Whittaker (with scene regression where the date is
 partly seen), the best of the reference's plain forms of them (../shared/prototype/protocol.py), the blend, the model's base
-(the blend, kriged where the date is partly seen), and the model; MAE is the mean over bands. "A look repeats to" is what
-looks a few days apart differ by: near it, nothing more can be had of whole dates. --blind does not tell the model which sensor
-looked when.
+(the blend as the date's sensor would show it, kriged where the date is partly seen), and the model; MAE is the mean over
+bands. "A look repeats to" is what looks a few days apart differ by: near it, nothing more can be had of whole dates. --blind
+does not tell the model which sensor looked when.
 """
 
 import argparse
@@ -18,8 +18,8 @@ from pathlib import Path
 
 import numpy as np
 
+from vsat.core.evidence import gather_evidence
 from vsat.core.fill import look_of_day
-from vsat.core.kriging import krige
 from vsat.core.protocols import folds, hidden
 from vsat.core.spatial import regress
 from vsat.core.temporal import fill_temporal
@@ -30,7 +30,6 @@ from vsat.stages.models import SHIPPED
 from vsat.stages.sources import Block, cube_source
 
 PEERS = ("linear", "harmonic", "whittaker")
-ALIKE = ("linear", "harmonic", "whittaker")
 
 
 def repeat(block: Block, within_days: int = 8) -> float:
@@ -66,6 +65,7 @@ def misses(
         wanted.flat[chosen] = True
         slots = np.arange(given.shape[1])
         said = answer(model, given, context, Question(block.day_t, days, slots, sensor_t), wanted_yx=wanted)
+        base_qbyx = gather_evidence(given, context, block.day_t, days, sensor_t=sensor_t).base_qbyx
         plain = {}
         if protocol == "dates":
             refl = np.where(context[:, None], block.refl_tbyx * SCALE, np.nan)
@@ -84,11 +84,7 @@ def misses(
                     else regress(made_qbyx[q], look.refl_byx, look.clear_yx).refl_byx
                 )
                 found.setdefault(name, []).append(np.abs(done[:, mask] - truth))
-            base = made["blend"][q] * SCALE
-            if look is not None:
-                alike = np.concatenate([made["blend"][q], *(made[name][q] for name in ALIKE)])
-                base = krige(made["blend"][q], alike, look.refl_byx, look.clear_yx).refl_byx
-            found.setdefault("base", []).append(np.abs(base[:, mask] - truth))
+            found.setdefault("base", []).append(np.abs(base_qbyx[q][:, mask] - truth))
             found.setdefault("anydate", []).append(np.abs(said.quantile_qlbyx[q, 2][:, mask] - truth))
             for name, made_qbyx in plain.items():
                 found.setdefault(f"plain {name}", []).append(np.abs(made_qbyx[q][:, mask] - truth))

@@ -17,12 +17,24 @@ from scipy.ndimage import uniform_filter
 from vsat.core.kriging import krige
 from vsat.core.looks import merge_days, neighbours
 from vsat.core.sensors import Kinds, measure_offsets, sensors_on
-from vsat.core.temporal import MEMBERS, fill_members
+from vsat.core.temporal import MEMBERS, fill_members, fill_temporal
 from vsat.hls import FILL, NO_SENSOR, SCALE
 
 NEAR_PX, WIDE_PX = 5, 15  # sides of the squares that a neighbourhood's rest is averaged over
 LEAST_SCALE = 0.002  # reflectance
 FAR_DAYS = 2000  # stands for "no look on this side"
+COURSE_DAYS = (
+    -100,
+    -70,
+    -45,
+    -25,
+    -12,
+    12,
+    25,
+    45,
+    70,
+    100,
+)  # from a date: pixels whose records run alike depart alike
 
 Float = npt.NDArray[np.float32]
 Bools = npt.NDArray[np.bool_]
@@ -118,7 +130,7 @@ def gather_evidence(
     scale_byx, miss_myx = _scales(off, known_tyx, refl, peers[:, at_t])
     day_of = {int(day): t for t, day in enumerate(looks.day_t)}
     own_q = [day_of.get(int(day), -1) for day in queries]
-    base_qbyx, error_qbyx = _with_scene(peers[:, at_q], blend[at_q], refl, clear, own_q)
+    base_qbyx, error_qbyx = _with_scene(peers[:, at_q], blend[at_q], refl, clear, looks.day_t, own_q)
     last_qn, next_qn, _ = neighbours(looks.clear_tn, looks.day_t, queries, 0)
     last_qyx, next_qyx = (
         np.where(at < 0, FAR_DAYS, np.abs(looks.day_t[at] - queries[:, None])).clip(0, FAR_DAYS)
@@ -198,6 +210,7 @@ def _with_scene(
     blend_qbyx: npt.NDArray[np.int16],
     refl_tbyx: npt.NDArray[np.int16],
     clear_tyx: Bools,
+    day_t: npt.NDArray[np.int64],
     own_q: list[int],
 ) -> tuple[Float, Float]:
     """Base and its standard error, with what the clear pixels of the day say where there are enough of them."""
@@ -206,9 +219,21 @@ def _with_scene(
     for q, t in enumerate(own_q):
         if t < 0:
             continue
-        alike = np.concatenate([blend_qbyx[q], *(peers_mqbyx[m, q] for m in chosen)])
+        course = _course(refl_tbyx, clear_tyx, day_t, t)
+        course = np.where(course == FILL, blend_qbyx[q], course)
+        alike = np.concatenate([blend_qbyx[q], *peers_mqbyx[chosen, q], *course])
         found = krige(blend_qbyx[q], alike, refl_tbyx[t], clear_tyx[t])
         if found.used:
             base[q] = np.nan_to_num(found.refl_byx)
             error[q] = np.nan_to_num(found.error_byx)
     return base, error
+
+
+def _course(
+    refl_tbyx: npt.NDArray[np.int16], clear_tyx: Bools, day_t: npt.NDArray[np.int64], look: int
+) -> npt.NDArray[np.int16]:
+    """Each pixel's record around a look, without it: with it, pixels would seem alike for what they show on that very day."""
+    clear = clear_tyx.copy()
+    clear[look] = False
+    days = (day_t[look] + np.array(COURSE_DAYS)).astype(np.int32)
+    return fill_temporal(refl_tbyx, clear, day_t.astype(np.int32), days, method="linear").refl_qbyx

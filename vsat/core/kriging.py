@@ -6,6 +6,7 @@ greatest likelihood (Rasmussen & Williams 2006, eq. 2.30) on a small grid, date 
 n clear pixels, m pixels asked for.
 """
 
+import math
 from dataclasses import dataclass
 from itertools import product
 
@@ -20,8 +21,8 @@ LEAST_CLEAR = 8  # pixels; fewer say nothing about a date
 SAMPLE = 400  # clear pixels that are solved for
 TRIED = 160  # of them, on which the lengths are found
 SPACE_PX = (4.0, 12.0, 36.0)  # e-folding distance
-ALIKE = (2.0, 6.0)  # e-folding distance in standard deviations of the features
-NOISE = (0.05, 0.25)  # variance of what no neighbour shares, as a part of what they share
+ALIKE = (0.6, 1.8)  # e-folding distance in standard deviations of the features, root mean square over them
+NOISE = (0.02, 0.1, 0.3)  # variance of what no neighbour shares, as a part of what they share
 RIDGE = 1e-3  # of the affine mean, in units of reflectance squared
 FLOOR = 0.005  # reflectance: smaller differences of features mean nothing
 CHUNK = 4096  # pixels asked for at once
@@ -54,7 +55,8 @@ def krige(
 
     Args:
         base_byx: int16 x 1e-4, the temporal estimate, made without any look of this date; FILL where there is none.
-        alike_kyx: int16 x 1e-4, what tells how alike two pixels are: several estimates of all bands, made likewise.
+        alike_kyx: int16 x 1e-4, what tells how alike two pixels are: several estimates of all bands, of this date and of
+            others, made likewise.
         refl_byx: int16 x 1e-4, the date's own reflectance; used only where `clear_yx`.
         clear_yx: bool.
         seed: which clear pixels are drawn, where there are more than can be solved for.
@@ -73,7 +75,7 @@ def krige(
     rest_nb = refl_byx.reshape(len(base), -1).T[at_n] * SCALE - flat_pb[at_n]
     where_p2 = np.column_stack(np.unravel_index(np.arange(clear_yx.size), clear_yx.shape)).astype(np.float64)
     alike_pk = alike_kyx.reshape(len(alike_kyx), -1).T.astype(np.float64) * SCALE
-    alike_pk = alike_pk / (alike_pk[at_n].std(axis=0) + FLOOR)
+    alike_pk = alike_pk / ((alike_pk[at_n].std(axis=0) + FLOOR) * math.sqrt(len(alike_kyx)))
     fit = _fit(rest_nb, flat_pb[at_n], where_p2[at_n], alike_pk[at_n])
     out, error = base.reshape(len(base), -1).copy(), np.full((len(base), clear_yx.size), np.nan, np.float32)
     at_m = np.flatnonzero(has_yx)

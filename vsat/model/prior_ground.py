@@ -133,8 +133,9 @@ def _curves(
     """Green share of each parcel on the grid (k, g), 0 to about 1.2."""
     names = list(COVERS)
     doy_g = day_g % YEAR
-    shared = rng.normal(0, 9, years)  # a late spring is late for all
-    grown = 1 + rng.normal(0, 0.12, years)
+    # A late spring is late for all, a dry year dry; some places' years are much alike, others' are not.
+    shared = rng.normal(0, log_uniform(rng, 4, 20), years)
+    grown = 1 + rng.normal(0, log_uniform(rng, 0.05, 0.35), years)
     out = np.empty((cover_k.size, day_g.size))
     for k, c in enumerate(cover_k):
         name = names[c]
@@ -144,7 +145,7 @@ def _curves(
         own = rng.normal(0, log_uniform(rng, 2, 15), years)
         up = log_uniform(rng, 4, 30)
         down = log_uniform(rng, 1.2, 10) if "crop" in name or name == "paddy" else log_uniform(rng, 5, 40)
-        height = grown * (1 + rng.normal(0, 0.1, years))
+        height = np.clip(grown * (1 + rng.normal(0, 0.1, years)), 0, None)
         curve = _season(doy_g, year_g, start + shared + own, length, up, down, height)
         if name == "double crop" or (name in {"winter crop", "crop", "paddy"} and rng.random() < 0.3):
             later = start + length + rng.uniform(15, 90)
