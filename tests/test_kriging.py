@@ -216,6 +216,29 @@ def test_same_seed_same_bytes() -> None:
     assert off(other.refl_byx, dn(one.refl_byx), ~clear) < 0.3 * off(base * SCALE, look, ~clear)
 
 
+def test_clear_pixels_that_were_not_solved_for_draw_it_near(monkeypatch: pytest.MonkeyPatch) -> None:
+    base, alike, look, clear = scene(12, size=48)
+    fine = 0.02 * smooth(np.random.default_rng(12), 48, 1.5)
+    look = dn(look * SCALE + fine)
+    clear &= np.indices((48, 48)).sum(axis=0) % 7 > 0  # holes with neighbours
+    near = (gaussian_filter(clear.astype(float), 1.5) > 0.5) & ~clear
+    assert clear.sum() > 2 * kriging.SAMPLE and near.sum() > 50
+    drawn = krige(base, alike, look, clear)
+    monkeypatch.setattr(kriging, "HELD", 1e9)
+    alone = krige(base, alike, look, clear)
+    assert off(drawn.refl_byx, look, near) < 0.9 * off(alone.refl_byx, look, near)
+    far = gaussian_filter(clear.astype(float), 3.0, truncate=3.0) == 0
+    np.testing.assert_allclose(drawn.refl_byx[:, far], alone.refl_byx[:, far], atol=1e-6)
+
+
+def test_where_all_clear_pixels_are_solved_for_nothing_is_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    parts = scene(0)
+    assert parts[3].sum() < kriging.SAMPLE
+    before = krige(*parts).refl_byx
+    monkeypatch.setattr(kriging, "HELD", 1e-3)
+    np.testing.assert_array_equal(krige(*parts).refl_byx, before)
+
+
 # -- its standard error
 
 

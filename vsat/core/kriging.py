@@ -2,7 +2,8 @@
 
 Two pixels are alike where they lie near each other, where their records say the same, and most where both hold. The
 departure of the clear pixels from their temporal estimates is a Gaussian process over that; its lengths are those of the
-greatest likelihood (Rasmussen & Williams 2006, eq. 2.30) on a small grid, date by date. Axes: b bands, k features, y, x;
+greatest likelihood (Rasmussen & Williams 2006, eq. 2.30) on a small grid, date by date. Where more pixels are clear than can
+be solved for, what the others still miss is spread around them. Axes: b bands, k features, y, x;
 n clear pixels, m pixels asked for.
 """
 
@@ -13,6 +14,7 @@ from itertools import product
 import numpy as np
 import numpy.typing as npt
 from scipy.linalg import lapack
+from scipy.ndimage import gaussian_filter
 from scipy.spatial.distance import cdist
 
 from vsat.hls import FILL, SCALE
@@ -24,6 +26,8 @@ SPACE_PX = (4.0, 12.0, 36.0)  # e-folding distance
 ALIKE = (0.6, 1.8)  # e-folding distance in standard deviations of the features, root mean square over them
 NOISE = (0.02, 0.1, 0.3)  # variance of what no neighbour shares, as a part of what they share
 RIDGE = 1e-3  # of the affine mean, in units of reflectance squared
+NEAR_PX = (3.0, 1.5)  # deviations of the Gaussians that draw it to the clear pixels that were not solved for,
+HELD = 3.0  # held back by so many pixels that say nothing
 FLOOR = 0.005  # reflectance: smaller differences of features mean nothing
 CHUNK = 4096  # pixels asked for at once
 
@@ -69,8 +73,11 @@ def krige(
     at_n = np.flatnonzero(clear_yx & has_yx)
     if at_n.size < LEAST_CLEAR:
         return Kriged(base, np.full(base.shape, np.nan, np.float32), used=False)
+    spare_yx = np.zeros(clear_yx.shape, bool)
     if at_n.size > SAMPLE:
+        spare_yx.flat[at_n] = True
         at_n = np.sort(np.random.default_rng(seed).choice(at_n, SAMPLE, replace=False))
+        spare_yx.flat[at_n] = False
     flat_pb = base.reshape(len(base), -1).T.astype(np.float64)
     rest_nb = refl_byx.reshape(len(base), -1).T[at_n] * SCALE - flat_pb[at_n]
     where_p2 = np.column_stack(np.unravel_index(np.arange(clear_yx.size), clear_yx.shape)).astype(np.float64)
@@ -84,7 +91,24 @@ def krige(
         gain_bm, error_bm = fit.predict(flat_pb[part], where_p2[part], alike_pk[part])
         out[:, part] += gain_bm.astype(np.float32)
         error[:, part] = error_bm
-    return Kriged(out.reshape(base.shape), error.reshape(base.shape), used=True)
+    kriged = _drawn_near(out.reshape(base.shape), refl_byx, spare_yx) if spare_yx.any() else out.reshape(base.shape)
+    return Kriged(kriged, error.reshape(base.shape), used=True)
+
+
+def _drawn_near(kriged_byx: Float, refl_byx: npt.NDArray[np.int16], spare_yx: npt.NDArray[np.bool_]) -> Float:
+    """The estimate, drawn to the clear pixels that were not solved for: what it misses of them holds around them, too.
+
+    Normalised convolution (Knutsson & Westin 1993), from coarse to fine, as if every pixel had HELD more clear ones around
+    it of which nothing is missed.
+    """
+    done = np.nan_to_num(kriged_byx)
+    for sigma in NEAR_PX:
+        missed = np.where(spare_yx, refl_byx * np.float32(SCALE) - done, np.float32(0))
+        around = 2 * math.pi * sigma**2  # pixels under the Gaussian
+        total = around * gaussian_filter(missed, (0, sigma, sigma), mode="constant", truncate=3.0)
+        count = around * gaussian_filter(spare_yx.astype(np.float32), sigma, mode="constant", truncate=3.0)
+        done = done + total / (count + HELD)
+    return np.where(np.isnan(kriged_byx), np.float32(np.nan), done.astype(np.float32))
 
 
 @dataclass(frozen=True)
