@@ -23,18 +23,8 @@ from vsat.hls import FILL, NO_SENSOR, SCALE
 NEAR_PX, WIDE_PX = 5, 15  # sides of the squares that a neighbourhood's rest is averaged over
 LEAST_SCALE = 0.002  # reflectance
 FAR_DAYS = 2000  # stands for "no look on this side"
-COURSE_DAYS = (
-    -100,
-    -70,
-    -45,
-    -25,
-    -12,
-    12,
-    25,
-    45,
-    70,
-    100,
-)  # from a date: pixels whose records run alike depart alike
+# Days around a date: pixels whose records run alike there depart alike.
+COURSE_DAYS = (-100, -70, -45, -25, -12, 12, 25, 45, 70, 100)
 
 Float = npt.NDArray[np.float32]
 Bools = npt.NDArray[np.bool_]

@@ -3,8 +3,8 @@
 Two pixels are alike where they lie near each other, where their records say the same, and most where both hold. The
 departure of the clear pixels from their temporal estimates is a Gaussian process over that; its lengths are those of the
 greatest likelihood (Rasmussen & Williams 2006, eq. 2.30) on a small grid, date by date. Where more pixels are clear than can
-be solved for, what the others still miss is spread around them. Axes: b bands, k features, y, x;
-n clear pixels, m pixels asked for.
+be solved for, what the others still miss is spread around them. Axes: b bands, k features, y, x; n clear pixels, m pixels
+asked for.
 """
 
 import math
