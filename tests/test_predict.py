@@ -11,10 +11,11 @@ from hypothesis import strategies as st
 from shaken import SIX, cube, shaken, untrained
 
 from vsat.core.evidence import gather_evidence
+from vsat.core.temporal import MEMBERS
 from vsat.model import predict
 from vsat.model.anydate import AnyDate
 from vsat.model.checkpoint import load_checkpoint
-from vsat.model.predict import LEVELS, Answer, Question, answer, answer_rows, cells_of, groups, nearest
+from vsat.model.predict import LEVELS, Answer, Question, answer, answer_rows, cells_of, groups, lean, nearest, reached
 from vsat.stages.models import SHIPPED
 
 DAY = np.array([19010, 19040, 19041, 19075], np.int32)
@@ -253,9 +254,33 @@ def test_the_nearest_looks_stay() -> None:
     assert nearest(evidence, 14) is evidence and replace(some).query_q is evidence.query_q
 
 
+@pytest.mark.parametrize("every", [1, 10, 40, 90])
+def test_a_context_reaches_farther_where_looks_are_few(every: int) -> None:
+    day = np.arange(0, 9000, every, dtype=np.int32)
+    seen = np.random.default_rng(every).random(day.size) < 0.7
+    query = np.array([4000, 4010], np.int32)
+    found = reached(day, seen, query)
+    away = np.maximum(4000 - day, day - 4010)
+    assert not (found & ~seen).any()
+    assert found[seen & (away <= predict.REACH_DAYS)].all()
+    assert not found[away > predict.LONG_REACH_DAYS].any()
+    farthest = away[found].max()
+    assert found[seen & (away <= farthest)].all(), "the nearest ones"
+    if farthest > predict.REACH_DAYS:
+        assert found.sum() <= predict.ENOUGH_LOOKS + 1, "two may be equally far"
+    if found.sum() < predict.ENOUGH_LOOKS:
+        assert not (seen & ~found & (away <= predict.LONG_REACH_DAYS)).any()
+
+
+def test_without_a_look_in_reach_there_is_whatever_there_is() -> None:
+    day = np.array([0, 9000], np.int32)
+    assert reached(day, np.array([True, False]), np.array([4500], np.int32)).tolist() == [True, False]
+    assert not reached(day, np.zeros(2, bool), np.array([4500], np.int32)).any()
+
+
 def test_looks_beyond_reach_are_used_only_where_there_are_no_others(model: AnyDate) -> None:
     refl, clear, day = cube(10)
-    old = np.concatenate([day[:4] - 3000, day[4:]]).astype(np.int32)
+    old = np.concatenate([day[:4] - 4000, day[4:]]).astype(np.int32)
     question = Question(old, DAY, SIX)
     other = np.concatenate([refl[:4] + 700, refl[4:]]).astype(np.int16)
     no_old = np.concatenate([np.zeros_like(clear[:4]), clear[4:]])
@@ -266,8 +291,42 @@ def test_looks_beyond_reach_are_used_only_where_there_are_no_others(model: AnyDa
         Answer(one.quantile_qlbyx[..., seen], one.sd_qbyx[..., seen]),
         Answer(*(field[..., seen] for field in vars(answer(model, refl, no_old, question)).values())),
     )
-    lone = answer(model, refl, clear, Question((day - 3000).astype(np.int32), DAY, SIX))
+    lone = answer(model, refl, clear, Question((day - 4000).astype(np.int32), DAY, SIX))
     assert np.isfinite(lone.sd_qbyx).all()
+
+
+# -- the combination with classical estimates
+
+
+@pytest.mark.parametrize("away", [-0.2, -0.004, 0.0, 0.004, 0.2])
+def test_quantiles_are_drawn_towards_the_two_estimates_and_no_farther_than_the_limit(away: float) -> None:
+    """The model says .3, and .28 to .34 for its quartiles; harmonic and departures say something else of it."""
+    refl, clear, day = cube(11)
+    clear[np.isin(day, DAY)] = False
+    evidence = gather_evidence(refl, clear, day, DAY)
+    shape = evidence.blend_qbyx.shape
+    said = np.stack([np.full(shape, v, np.float32) for v in (0.2, 0.28, 0.3, 0.34, 0.5, 0.07)], axis=1)
+    peers = evidence.peers_mqbyx.copy()
+    for name in predict.LEANS:
+        peers[MEMBERS.index(name)] = 0.3 + away
+    moved = lean(said, replace(evidence, peers_mqbyx=peers))
+    total = sum(predict.LEANS.values()) * np.clip(away, -0.02 * predict.LEAN_LIMIT, 0.04 * predict.LEAN_LIMIT)
+    np.testing.assert_allclose(moved[:, :5] - said[:, :5], total, atol=1e-6)
+    np.testing.assert_array_equal(moved[:, 5], said[:, 5])
+    assert 0 < sum(predict.LEANS.values()) < 1
+
+
+def test_dates_with_clear_pixels_of_their_own_stay_as_the_model_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    refl, clear, day = cube(12, height=24, width=24)
+    clear[4, :, :8], clear[4, :, 8:] = False, True
+    evidence = gather_evidence(refl, clear, day, day[4:6])
+    kriged = evidence.error_qbyx > 0
+    assert kriged[0].any(), "or nothing is tested"
+    said = np.random.default_rng(0).random((2, len(LEVELS) + 1, *evidence.blend_qbyx.shape[1:])).astype(np.float32)
+    said[:, : len(LEVELS)].sort(axis=1)
+    moved = lean(said, evidence)
+    assert (moved[:, 2][kriged] == said[:, 2][kriged]).all()
+    assert (moved[:, 2][~kriged] != said[:, 2][~kriged]).mean() > 0.9
 
 
 # -- pixels

@@ -83,7 +83,8 @@ class Prior:
 
 def _looks(rng: Rng, most: int) -> tuple[NDArray[np.int64], NDArray[np.uint8]]:
     """Days of the looks, ascending, and their sensors: one satellite or several, some passes never acquired."""
-    span = int(log_uniform(rng, 150, 1500))
+    long = rng.random() < 0.25  # and sparse, for it is thinned to as many looks
+    span = int(log_uniform(rng, *((1500, 4500) if long else (150, 1500))))
     start = int(rng.integers(5000, 20000))
     plan = [(0, 16), (0, 8), (1, 5), (1, 10)]
     which = rng.choice(5, p=(0.14, 0.1, 0.1, 0.1, 0.56))
@@ -102,10 +103,13 @@ def _looks(rng: Rng, most: int) -> tuple[NDArray[np.int64], NDArray[np.uint8]]:
         season = 0.5 + 0.45 * np.cos(2 * np.pi * (day - rng.uniform(0, YEAR)) / YEAR)
         keep = rng.random(day.size) < np.clip(season * rng.uniform(0.5, 2), 0.05, 1)
         day, sensor_t = day[keep], sensor_t[keep]
+    if rng.random() < 0.12:  # no looks in the dark, or under snow: some months of every year are empty
+        lit = np.cos(2 * np.pi * (day - rng.uniform(0, YEAR)) / YEAR) < rng.uniform(-0.3, 0.9)
+        day, sensor_t = day[lit], sensor_t[lit]
     if day.size < 8:
         day, sensor_t = np.sort(rng.choice(span, 12, replace=False)), np.zeros(12, np.uint8)
     count = min(day.size, int(rng.integers(min(12, most), most + 1)))
-    if rng.random() < 0.5 and day.size > count:  # a stretch of the record, or a record that was thinned
+    if not long and rng.random() < 0.5 and day.size > count:  # a stretch of the record, or a record that was thinned
         order = np.argsort(day, kind="stable")
         first = int(rng.integers(0, day.size - count + 1))
         chosen_t = order[first : first + count]

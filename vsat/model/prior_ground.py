@@ -134,18 +134,19 @@ def _curves(
     names = list(COVERS)
     doy_g = day_g % YEAR
     # A late spring is late for all, a dry year dry; some places' years are much alike, others' are not.
-    shared = rng.normal(0, log_uniform(rng, 4, 20), years)
-    grown = 1 + rng.normal(0, log_uniform(rng, 0.05, 0.35), years)
+    shared = rng.normal(0, log_uniform(rng, 2, 20), years)
+    grown = 1 + rng.normal(0, log_uniform(rng, 0.03, 0.35), years)
+    vigour = log_uniform(rng, 0.03, 0.15)
     out = np.empty((cover_k.size, day_g.size))
     for k, c in enumerate(cover_k):
         name = names[c]
         _, stays, rises, starts, lengths = COVERS[name]
         base, rise = rng.uniform(*stays), rng.uniform(*rises)
         start, length = rng.uniform(*starts) + south, rng.uniform(*lengths)
-        own = rng.normal(0, log_uniform(rng, 2, 15), years)
+        own = rng.normal(0, log_uniform(rng, 1, 15), years)
         up = log_uniform(rng, 4, 30)
         down = log_uniform(rng, 1.2, 10) if "crop" in name or name == "paddy" else log_uniform(rng, 5, 40)
-        height = np.clip(grown * (1 + rng.normal(0, 0.1, years)), 0, None)
+        height = np.clip(grown * (1 + rng.normal(0, vigour, years)), 0, None)
         curve = _season(doy_g, year_g, start + shared + own, length, up, down, height)
         if name == "double crop" or (name in {"winter crop", "crop", "paddy"} and rng.random() < 0.3):
             later = start + length + rng.uniform(15, 90)

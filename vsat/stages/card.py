@@ -39,7 +39,8 @@ Held-out loss {first} at first, at best {best}. 90 % intervals held {cover:.1%} 
 `vsat evaluate CUBE --methods anydate:{name}` compares it with every classical method on your place.
 
 ## Limits
-- It knows reflectance between -.02 and 1.2, looks within three years of the date asked, six bands or fewer.
+- It knows reflectance between -.02 and 1.2, looks within three years of the date asked (eight where they are
+  few), six bands or fewer.
 - Where origin is *prior only* (no clear look within 200 days, or fewer than three), a value is what such places look like,
   not what was there; such pixels carry low confidence.
 - Cloud that the mask missed is taken for ground, if several looks agree on it.
