@@ -250,7 +250,7 @@ def test_figures_on_pages_are_those_of_the_log(site: Path) -> None:
         assert cell in shown
     for wrong in (
         "log | No such heading | cube",
-        "log | The any-date model: fifth weights | no such column",
+        "log | The any-date model: sixth weights | no such column",
         "nothing",
     ):
         with pytest.raises(KeyError):
