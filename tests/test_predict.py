@@ -390,7 +390,8 @@ def test_windows_without_a_look_are_nan_all_over(model: AnyDate) -> None:
 
 
 @pytest.mark.parametrize("slot", [[3], [0, 2, 5]])
-def test_a_subset_of_bands_is_answered(slot: list[int]) -> None:
+def test_a_subset_of_bands_is_answered(slot: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(predict, "LEANS", {})
     refl, clear, day = cube(16, bands=len(slot))
     question = Question(day, DAY, np.array(slot))
     plain, other = answer(untrained(), refl, clear, question), answer(shaken(), refl, clear, question)
