@@ -317,7 +317,7 @@ def test_quantiles_are_drawn_towards_the_two_estimates_and_no_farther_than_the_l
     assert 0 < sum(predict.LEANS.values()) < 1
 
 
-def test_dates_with_clear_pixels_of_their_own_stay_as_the_model_says(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_dates_with_clear_pixels_of_their_own_stay_as_the_model_says() -> None:
     refl, clear, day = cube(12, height=24, width=24)
     clear[4, :, :8], clear[4, :, 8:] = False, True
     unseen = next(when for when in range(int(day[4]) + 1, int(day[-1])) if when not in day)

@@ -26,13 +26,11 @@ OVERLAP_PX = 12
 MOST_LOOKS = 64  # tokens of a context
 MOST_QUERIES = 16  # that share one
 SPAN_DAYS = 120
-REACH_DAYS = 1100  # looks farther from the queries are used only
-ENOUGH_LOOKS, LONG_REACH_DAYS = (
-    100,
-    3000,
-)  # where there are fewer than so many within reach, and none at all beyond this
+REACH_DAYS = 1100  # looks farther from the queries than this are used only
+ENOUGH_LOOKS = 100  # where fewer than so many are nearer,
+LONG_REACH_DAYS = 3000  # and none beyond this
 SEQUENCES = 1024  # in one pass of the model
-# A mean of forecasts errs less than the best of them: shares of two robust estimates in the median, and how far each may draw
+# A mean of forecasts often errs less than the best of them: shares of two robust estimates in the median, and how far each may draw
 # it, as a share of the way to its quartile.
 LEANS = {"harmonic": 0.15, "departures": 0.3}
 LEAN_LIMIT = 0.5
