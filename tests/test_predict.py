@@ -273,6 +273,22 @@ def test_a_context_reaches_farther_where_looks_are_few(every: int) -> None:
         assert not (seen & ~found & (away <= predict.LONG_REACH_DAYS)).any()
 
 
+@pytest.mark.parametrize("when", [-30, 9030])
+def test_a_context_that_lies_on_one_side_reaches_less_far(when: int) -> None:
+    day = np.arange(0, 9000, 90, dtype=np.int32)
+    query = np.array([when, when + 5], np.int32)
+    found = reached(day, np.ones(day.size, bool), query)
+    away = np.maximum(query[0] - day, day - query[-1])
+    assert found.sum() == predict.ENOUGH_ON_ONE_SIDE < predict.ENOUGH_LOOKS
+    assert away[found].max() > predict.REACH_DAYS and away[found].max() < away[~found].min()
+
+
+def test_a_look_that_is_too_old_is_no_side() -> None:
+    day = np.concatenate([[0], np.arange(6000, 9000, 90)]).astype(np.int32)
+    found = reached(day, np.ones(day.size, bool), np.array([5990], np.int32))
+    assert not found[0] and found.sum() == predict.ENOUGH_ON_ONE_SIDE
+
+
 def test_without_a_look_in_reach_there_is_whatever_there_is() -> None:
     day = np.array([0, 9000], np.int32)
     assert reached(day, np.array([True, False]), np.array([4500], np.int32)).tolist() == [True, False]

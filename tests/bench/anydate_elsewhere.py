@@ -1,13 +1,14 @@
 """The any-date model on Landsat records of other places, which lie in public repositories and were never trained on.
 
-    python tests/bench/anydate_elsewhere.py FOLDER [--shared ../shared] [--checkpoint FOLDER] [--folds 3] [--sites 20]
+    python tests/bench/anydate_elsewhere.py FOLDER [--shared ../shared] [--checkpoint FOLDER] [--folds 3] [--sites 20] [--forecast]
 
 FOLDER holds, at any depth, files of these repositories: a row of pixels in Harvard Forest (ceholden/yatsm: p013r030*.npz), pixels
 in Washington and California (repository-preservation/lcmap-pyccd: test/resources), points in Greenland, Ellesmere and Alaska
 (logan-berner/LandsatTS: *.dt.RData, read by `pyreadr`). Folds and peers are those of prototype/protocol.py: whole dates
 withheld, with what lies within a day of them. By place the MAE of the best plain peer, of the best of our own methods (both in
 hindsight) and of the model, which is told no sensors; then geometric means of the ratios. Many of these records have cloud that
-was called clear: "usual" counts only the dates that some method gets right to .05.
+was called clear: "usual" counts only the dates that some method gets right to .05. With --forecast, dates are asked 8 to 64 days
+after the last look that is not withheld, drawn as the judge draws them.
 """
 
 import argparse
@@ -17,10 +18,12 @@ from collections.abc import Iterator
 from datetime import date, datetime
 from pathlib import Path
 from statistics import geometric_mean
+from types import ModuleType
 
 import numpy as np
 from fill_accuracy import load_protocol
 
+from vsat.core.protocols import folds as judged_folds
 from vsat.core.temporal import fill_temporal
 from vsat.hls import FILL, SCALE
 from vsat.model.checkpoint import load_checkpoint
@@ -106,13 +109,26 @@ def records(folder: Path, sites: int) -> Iterator[Record]:
                     yield place, days[order].astype(np.int32), refl[order], possible[order]
 
 
-def misses(record: Record, shared: Path, checkpoint: str, folds: int) -> tuple[dict[str, np.ndarray], float]:
+def draws(
+    record: Record, protocol: ModuleType, folds: int, forecast: bool
+) -> Iterator[tuple[np.ndarray, dict[int, np.ndarray]]]:
+    """Clear pixels that are given (t, y, x), and by look those that are asked for (y, x)."""
+    _, days, _, clear = record
+    if not forecast:
+        yield from protocol.folds(clear, days.astype(float), "date", n=folds)
+    for fold in judged_folds(clear, days, "forecast", count=folds) if forecast else ():
+        yield fold.context_tyx, {target.look: target.mask_yx for target in fold.targets}
+
+
+def misses(
+    record: Record, shared: Path, checkpoint: str, folds: int, forecast: bool
+) -> tuple[dict[str, np.ndarray], float]:
     """Mean absolute error of each method on every date withheld, and the share of values in the 90 % intervals."""
     protocol, model = load_protocol(shared), load_checkpoint(checkpoint, device="cpu").model
     _, days, refl, clear = record
     found: dict[str, list[float]] = {}
     held: list[np.ndarray] = []
-    for context, targets in protocol.folds(clear, days.astype(float), "date", n=folds):
+    for context, targets in draws(record, protocol, folds, forecast):
         when = np.array(sorted(targets))
         asked, at = np.unique(days[when], return_inverse=True)
         given = np.where(context[:, None], np.rint(refl / SCALE), FILL).astype(np.int16)
@@ -126,7 +142,9 @@ def misses(record: Record, shared: Path, checkpoint: str, folds: int) -> tuple[d
         said = answer(model, given, context, Question(days, asked, np.arange(6))).quantile_qlbyx[at]
         made["anydate"] = said[:, 2]
         for n, look in enumerate(when):
-            mask, true = targets[look], refl[look]
+            mask, true = targets[look] & context.any(axis=0), refl[look]
+            if not mask.any():
+                continue
             for name, value in made.items():
                 found.setdefault(name, []).append(float(np.abs(value[n] - true)[:, mask].mean()))
             held.append(((true >= said[n, 0]) & (true <= said[n, 4]))[:, mask].ravel())
@@ -140,13 +158,14 @@ def main() -> None:
     parser.add_argument("--checkpoint", default=str(SHIPPED))
     parser.add_argument("--folds", type=int, default=3)
     parser.add_argument("--sites", type=int, default=20, help="of each table of points")
+    parser.add_argument("--forecast", action="store_true", help="ask for what lies after the last look")
     given = parser.parse_args()
     warnings.filterwarnings("ignore", category=RuntimeWarning)
     ratios: dict[str, list[float]] = {}
     print("| place | dates | best peer | best own | anydate | to the peer | to the own | usual | 90 % holds |")
     print("|---" * 9 + "|")
     for record in records(given.folder, given.sites):
-        missed, held = misses(record, given.shared, given.checkpoint, given.folds)
+        missed, held = misses(record, given.shared, given.checkpoint, given.folds, given.forecast)
         usual = np.min([*missed.values()], axis=0) < HOPELESS
         mae = {name: (float(values.mean()), float(values[usual].mean())) for name, values in missed.items()}
         peer, own = min(mae[name][0] for name in PEERS), min(mae["own " + name][0] for name in OWN)

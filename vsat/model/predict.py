@@ -28,6 +28,7 @@ MOST_QUERIES = 16  # that share one
 SPAN_DAYS = 120
 REACH_DAYS = 1100  # looks farther from the queries than this are used only
 ENOUGH_LOOKS = 100  # where fewer than so many are nearer,
+ENOUGH_ON_ONE_SIDE = 25  # or than so many where all lie before, or all after: what changed since then cannot be seen
 LONG_REACH_DAYS = 3000  # and none beyond this
 SEQUENCES = 1024  # in one pass of the model
 # A mean of forecasts often errs less than the best of them: shares of two robust estimates in the median, and how far each may draw
@@ -206,7 +207,9 @@ def lean(said_qlbyx: Float, evidence: Evidence) -> Float:
 def reached(day_t: NDArray[np.int32], seen_t: Bools, query_q: NDArray[np.int32]) -> Bools:
     """Looks (t) that evidence on some days comes from, of those that show something: the farther away, the fewer there are."""
     away_t = np.maximum(query_q[0] - day_t, day_t - query_q[-1])
-    known = np.sort(away_t[seen_t & (away_t <= LONG_REACH_DAYS)])[:ENOUGH_LOOKS]
+    usable_t = seen_t & (away_t <= LONG_REACH_DAYS)
+    between = (day_t[usable_t] <= query_q[0]).any() and (day_t[usable_t] >= query_q[-1]).any()
+    known = np.sort(away_t[usable_t])[: ENOUGH_LOOKS if between else ENOUGH_ON_ONE_SIDE]
     if not known.size:
         return seen_t  # whatever there is
     return np.asarray(seen_t & (away_t <= max(REACH_DAYS, known[-1])))

@@ -40,7 +40,7 @@ log = logging.getLogger(__name__)
 FAILED = "image-failed"
 CATALOGUE = "catalogue"
 TILE_FILES = (ITEMS_TABLE, "collection.json")
-RECIPE = 6  # counts up when the same scenes shall give other bytes
+RECIPE = 7  # counts up when the same scenes shall give other bytes
 MOST_DATES = 4  # a job keeps that many dates of a whole tile in memory, .44 GB each
 CATALOGUE_TURN_S = 600.0
 
