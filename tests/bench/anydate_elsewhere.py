@@ -125,7 +125,7 @@ def misses(
 ) -> tuple[dict[str, np.ndarray], float]:
     """Mean absolute error of each method on every date withheld, and the share of values in the 90 % intervals."""
     protocol, model = load_protocol(shared), load_checkpoint(checkpoint, device="cpu").model
-    _, days, refl, clear = record
+    _, days, refl, _ = record
     found: dict[str, list[float]] = {}
     held: list[np.ndarray] = []
     for context, targets in draws(record, protocol, folds, forecast):
