@@ -114,10 +114,11 @@ def draws(
 ) -> Iterator[tuple[np.ndarray, dict[int, np.ndarray]]]:
     """Clear pixels that are given (t, y, x), and by look those that are asked for (y, x)."""
     _, days, _, clear = record
-    if not forecast:
+    if forecast:
+        for fold in judged_folds(clear, days, "forecast", count=folds):
+            yield fold.context_tyx, {target.look: target.mask_yx for target in fold.targets}
+    else:
         yield from protocol.folds(clear, days.astype(float), "date", n=folds)
-    for fold in judged_folds(clear, days, "forecast", count=folds) if forecast else ():
-        yield fold.context_tyx, {target.look: target.mask_yx for target in fold.targets}
 
 
 def misses(

@@ -3,9 +3,9 @@
     python tests/bench/anydate_speed.py [--side 512] [--checkpoint FOLDER]
 
 A block of side x side pixels, 60 acquisitions, 16 dates in one pass, evidence and blending included; filled as stages fill
-images, a part on each core. The other model reads
-the same record (60 looks x 6 bands) and emits 16 x 6 values one at a time, with cached keys: as text of four digits and a
-space, and, kinder to it, with one token for a whole value. Prints all, the ratios, and what a whole tile would take.
+images, a part on each core. The other model reads the same record (60 looks x 6 bands) and emits 16 x 6 values one at a
+time, with cached keys: as text of four digits and a space, and, kinder to it, with one token for a whole value. Prints all,
+the ratios, and what a whole tile would take.
 """
 
 import argparse
@@ -78,7 +78,7 @@ def main() -> None:
     answer(model, refl[warm], seen[warm], Question(days, query, np.arange(6)))
     start = time.perf_counter()
     gather_evidence(refl[..., :128, :128], seen[..., :128, :128], days, query)
-    share = (time.perf_counter() - start) / 128**2
+    evidence = (time.perf_counter() - start) / 128**2  # seconds a pixel
     cores = len(os.sched_getaffinity(0))
     share_cores(cores)
     parts = [np.s_[..., part] for part in np.array_split(np.arange(given.side), cores)]
@@ -92,7 +92,7 @@ def main() -> None:
     shape = model.config.width, model.config.layers, model.config.heads
     others = {"text": one_value_at_a_time(*shape, TEXT_TOKENS), "a token a value": one_value_at_a_time(*shape, 1)}
     print(f"{given.side} x {given.side} x 6, {LOOKS} looks ({seen.mean():.0%} clear), {DATES} dates: {seconds:.0f} s")
-    print(f"pixels per second, {DATES} dates each: {ours:.0f}; evidence by itself {share * given.side**2:.0f} s")
+    print(f"pixels per second, {DATES} dates each: {ours:.0f}; evidence by itself {evidence * given.side**2:.0f} s")
     for name, other in others.items():
         print(f"one value at a time, same width and depth, {name}: {other:.1f}; ratio {ours / other:.0f}")
     print(
